@@ -1,0 +1,34 @@
+# Every target does its own set-up; the second time nothing is downloaded.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.ready ## prepare .venv, run nothing
+
+# uv when it is there (seconds), the standard library's venv and pip otherwise.
+.venv/.ready: pyproject.toml constraints.txt
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python "$(PYTHON)" .venv && \
+		uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[broker,dev]'; \
+	else \
+		"$(PYTHON)" -m venv .venv && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,dev]'; \
+	fi
+	@touch $@
+
+demo: .venv/.ready ## thirteen years of a stock's prices through Kafka into a CSV
+	@$(BIN)/python -m aiopype.demo
+
+test: .venv/.ready ## lint, format, layers, types, then the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+clean: ## remove what the targets made
+	rm -rf .venv .aiopype .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,94 @@
+"""What a component emits through: the outbox of the event being handled.
+
+One instance of a component serves many partitions at once, so what it emits belongs to the event
+that is being handled, not to the instance. A context variable holds the outbox of that event: it
+follows coroutines and is not seen by other partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from aiopype.errors import EmitError
+from aiopype.event import Emitted, Key, key_bytes
+from aiopype.topics import Topic
+
+__all__ = ["MessageHandler", "Outbox", "current_outbox"]
+
+
+class Outbox:
+    """The events that a handler emitted, in order, until they are made durable or dropped.
+
+    The one that runs the handler sets `key` and `timestamp` before each event, and `is_open` only
+    while the handler runs: an emit from something that outlived its handler raises instead of
+    being counted to another event.
+    """
+
+    __slots__ = ("emitted", "is_open", "key", "timestamp")
+
+    def __init__(self, emitted: list[Emitted], key: bytes | None, timestamp: int) -> None:
+        self.emitted = emitted
+        self.key = key
+        self.timestamp = timestamp
+        self.is_open = True
+
+    def append(self, topic: Topic, key: Key | None, value: bytes) -> None:
+        """Add an event; it leaves when its handler has ended well.
+
+        Raises:
+            EmitError: the handler has ended already, or `key` is of a wrong type.
+        """
+        if not self.is_open:
+            raise EmitError(
+                f"{topic.name} was emitted after its handler had ended; "
+                "await what the handler starts before it returns"
+            )
+        if key is None:
+            self.emitted.append((topic, self.key, value, self.timestamp, True))
+        else:
+            raw = key_bytes(key)
+            self.emitted.append((topic, raw, value, self.timestamp, raw == self.key))
+
+
+#: The outbox of the event being handled in this context; None in a source.
+current_outbox: ContextVar[Outbox | None] = ContextVar("current_outbox", default=None)
+
+
+class MessageHandler(Protocol):
+    """What a component needs of its protocol; SyncProtocol and AsyncProtocol are the two.
+
+    `emit` and `emit_async` are called only outside of handlers, by sources: inside a handler the
+    outbox takes the event.
+    """
+
+    @property
+    def components(self) -> Sequence[Any]:
+        """The components of the flow, in the order they were built."""
+
+    def add(self, component: Any) -> dict[str, Topic]:
+        """Take a component in; return its topics by event name."""
+
+    def topic(self, component: str, event: str) -> Topic:
+        """Return the topic of an event."""
+
+    def on(
+        self, component: str, event: str, handler: Callable[..., Any], *, once: bool = False
+    ) -> None:
+        """Subscribe a handler to an event."""
+
+    def listeners(self, component: str, event: str) -> list[Callable[..., Any]]:
+        """Return the handlers subscribed to an event, in order."""
+
+    def remove_all_listeners(self, component: str, event: str | None = None) -> None:
+        """Remove the subscriptions to one event, or to all, of a component."""
+
+    def emit(self, topic: Topic, key: Key | None, value: bytes) -> None:
+        """Take an event of a source without waiting."""
+
+    async def emit_async(self, topic: Topic, key: Key | None, value: bytes) -> None:
+        """Take an event of a source; wait for room."""
+
+    def is_done(self, component: str) -> bool:
+        """Say whether a source has ended."""

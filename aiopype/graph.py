@@ -1,0 +1,136 @@
+"""The flow as data: components, the topics of their events, and who is subscribed to them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiopype.codec import Invoke, bind
+from aiopype.errors import GraphError
+from aiopype.topics import Topic
+
+__all__ = ["Graph", "Handler", "Subscription"]
+
+Handler = Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Subscription:
+    """One `on`: an event and the handler that gets it.
+
+    Attributes:
+        topic: the event's topic.
+        component: full name of the component whose method the handler is.
+        handler: the bound method, a function or a coroutine function.
+        once: stop after the first event.
+        invoke: decodes a value and calls the handler.
+    """
+
+    topic: Topic
+    component: str
+    handler: Handler
+    once: bool = False
+    invoke: Invoke = field(init=False, repr=False)
+    is_coroutine: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "invoke", bind(self.handler))
+        object.__setattr__(self, "is_coroutine", inspect.iscoroutinefunction(self.handler))
+
+    @property
+    def name(self) -> str:
+        """`<topic> -> <manager>.<component>.<method>`, as logs and errors write it."""
+        return f"{self.topic.name} -> {self.component}.{self.handler.__name__}"
+
+
+class Graph:
+    """Components and subscriptions of one flow; frozen when the flow starts.
+
+    Attributes:
+        unresolved: topics whose number of partitions is not known yet. Whoever writes to Kafka
+            looks here first: a topic can become known as late as at the first emit.
+    """
+
+    def __init__(self) -> None:
+        self.unresolved: set[Topic] = set()
+        self._topics: dict[str, dict[str, Topic]] = {}
+        self._subscriptions: dict[Topic, list[Subscription]] = {}
+        self._frozen = False
+
+    @property
+    def components(self) -> list[str]:
+        """Full names, in the order they were built."""
+        return list(self._topics)
+
+    def add(self, component: str) -> dict[str, Topic]:
+        """Add a component; return its topics by event, which the graph goes on filling.
+
+        Raises:
+            GraphError: the name is taken, or the flow has started.
+        """
+        if self._frozen:
+            raise GraphError(f"component {component!r} is built after the start of its flow")
+        if component in self._topics:
+            raise GraphError(f"two components have the name {component!r}; give each its own")
+        topics = self._topics[component] = {}
+        return topics
+
+    def topic(self, component: str, event: str) -> Topic:
+        """Return the topic of `event` of `component`, made at the first call."""
+        topics = self._topics[component]
+        if event not in topics:
+            topics[event] = Topic(component, event)
+            self.unresolved.add(topics[event])
+        return topics[event]
+
+    def subscribe(
+        self, component: str, event: str, handler: Handler, *, once: bool = False
+    ) -> None:
+        """Add a subscription; those of one topic run in the order they were added.
+
+        Raises:
+            GraphError: the flow has started, or the handler is not a method of a component.
+        """
+        if self._frozen:
+            raise GraphError(
+                f"on({event!r}, ...) of {component!r} after the start of its flow; "
+                "subscribe in the manager's __init__"
+            )
+        owner = getattr(getattr(handler, "__self__", None), "name", None)
+        if not inspect.ismethod(handler) or owner not in self._topics:
+            raise GraphError(
+                f"handler {handler!r} of event {event!r} of {component!r} is not a method of a "
+                "component of this flow; make it a method of a Processor"
+            )
+        topic = self.topic(component, event)
+        self._subscriptions.setdefault(topic, []).append(
+            Subscription(topic, owner, handler, once=once)
+        )
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Remove one subscription."""
+        self._subscriptions[subscription.topic].remove(subscription)
+
+    def remove_all(self, component: str, event: str | None) -> None:
+        """Remove the subscriptions to `event`, or to all events, of `component`."""
+        for topic in self._topics[component].values():
+            if event is None or topic.event == event:
+                self._subscriptions.pop(topic, None)
+
+    def subscriptions(self, topic: Topic) -> list[Subscription]:
+        """Return the subscriptions to `topic` in order of declaration."""
+        return self._subscriptions.get(topic, [])
+
+    def subscribed(self) -> Iterator[tuple[Topic, list[Subscription]]]:
+        """Yield every topic that has subscriptions, with them."""
+        yield from ((topic, found) for topic, found in self._subscriptions.items() if found)
+
+    def topics(self) -> list[Topic]:
+        """Return every topic known so far: subscribed, declared or emitted."""
+        return [topic for topics in self._topics.values() for topic in topics.values()]
+
+    def freeze(self) -> None:
+        """Refuse components and subscriptions from now on: the flow starts."""
+        self._frozen = True

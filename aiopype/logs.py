@@ -1,0 +1,33 @@
+"""How the program logs: one line an event, to standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+__all__ = ["set_up"]
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+#: Loggers that tell of their own inner life at INFO, or of what aiopype handles and reports
+#: itself: a user who wants them sets their level.
+_CHATTY = {
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+    "aiokafka": logging.WARNING,
+    # The first look-up of a new group, and every rebalance, is an ERROR of this one.
+    "aiokafka.consumer.group_coordinator": logging.CRITICAL,
+}
+
+
+def set_up(level: str = "INFO") -> None:
+    """Log to standard error from `level` on, unless the program has configured logging itself."""
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
+    root.addHandler(handler)
+    root.setLevel(level)
+    for name, least in _CHATTY.items():
+        logging.getLogger(name).setLevel(least)

@@ -1,0 +1,62 @@
+"""What both protocols share: who is subscribed to what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiopype.graph import Graph
+from aiopype.topics import Topic
+
+__all__ = ["Wiring"]
+
+
+class Wiring:
+    """Components and subscriptions of a flow, filled by its managers.
+
+    Attributes:
+        graph: the flow as data.
+        components: in the order they were built.
+    """
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+        self.components: list[Any] = []
+        self._ended: set[str] = set()
+
+    def add(self, component: Any) -> dict[str, Topic]:
+        """Take a component in; return its topics by event, which grow as events become known."""
+        topics = self.graph.add(component.name)
+        self.components.append(component)
+        return topics
+
+    def topic(self, component: str, event: str) -> Topic:
+        """Return the topic of an event."""
+        return self.graph.topic(component, event)
+
+    def on(
+        self, component: str, event: str, handler: Callable[..., Any], *, once: bool = False
+    ) -> None:
+        """Subscribe a handler to an event; raise GraphError when that cannot be."""
+        self.graph.subscribe(component, event, handler, once=once)
+
+    def listeners(self, component: str, event: str) -> list[Callable[..., Any]]:
+        """Return the handlers subscribed to an event, in order."""
+        topic = self.graph.topic(component, event)
+        return [subscription.handler for subscription in self.graph.subscriptions(topic)]
+
+    def remove_all_listeners(self, component: str, event: str | None = None) -> None:
+        """Remove the subscriptions to one event, or to all, of a component."""
+        self.graph.remove_all(component, event)
+
+    def end(self, component: str) -> None:
+        """Note that a source has ended."""
+        self._ended.add(component)
+
+    def is_done(self, component: str) -> bool:
+        """Say whether a source has ended."""
+        return component in self._ended
+
+    def freeze(self) -> None:
+        """Close the wiring: the flow starts."""
+        self.graph.freeze()

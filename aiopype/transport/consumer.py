@@ -1,0 +1,282 @@
+"""Fetches whole batches of the partitions that have room, on the worker's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+from mode import Service
+from mode.utils.futures import maybe_async
+
+from aiopype.transport.ledger import Ledger
+from aiopype.transport.partition import Batch, Partition
+from aiopype.transport.settings import DRAIN_SECONDS
+
+__all__ = ["Consumer", "LoopThread"]
+
+logger = logging.getLogger(__name__)
+
+#: Most records of a batch. Measured: 4,000 instead of 1,000 is a fifth more, beyond it nothing.
+BATCH_RECORDS = 4_000
+
+#: How long the broker may hold a fetch that finds nothing: a partition that gets room meanwhile
+#: waits that long for its turn (aiokafka has one fetch a broker under way).
+FETCH_WAIT_MS = 250
+
+#: Longest pause of the fetch loop; it looks for errors of the group at least this often.
+PAUSE_SECONDS = 0.5
+
+
+class LoopThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer thread, without the thread: its calls run on the worker's loop.
+
+    Two loops that share the interpreter lock cost 10 to 15 % and jitter (docs/adr/0003). The price:
+    what blocks the loop blocks the heartbeats too.
+    """
+
+    async def start(self) -> None:
+        """Start the consumer here."""
+        self._started.set()
+        self._thread_started.set()
+        self.thread_loop = asyncio.get_running_loop()
+        await self.on_start()
+
+    async def stop(self) -> None:
+        """Leave the group and disconnect."""
+        self._stopped.set()
+        self.set_shutdown()
+        if self._consumer is not None:
+            try:
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._consumer.stop()
+            except TimeoutError:
+                logger.warning("the group did not answer to leaving it in %g s", DRAIN_SECONDS)
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call `fun` here."""
+        return await maybe_async(fun(*args, **kwargs))
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Tell the consumer, on the same loop."""
+        await self.consumer.on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Tell the consumer, on the same loop."""
+        await self.consumer.on_partitions_assigned(assigned, generation_id)
+
+    async def on_start(self) -> None:
+        """Connect; from then on records are handed over as they are stored."""
+        await super().on_start()
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._records = _RawRecords()
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        # Faust's own has a fetch wait of 1.5 s and no say in the isolation level.
+        conf = self.app.conf
+        self._assignor = RoundRobinPartitionAssignor
+        return AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+
+class _RawRecords(OrderedDict[Any, Any]):
+    """aiokafka's buffer of fetch results, which makes a ConsumerRecord of each record.
+
+    The record of its batch has all that is needed; to go without the object is worth 15 to 25 %.
+    """
+
+    def __setitem__(self, tp: Any, result: Any) -> None:
+        records = getattr(result, "_partition_records", None)
+        if records is not None:
+            records._consumer_record = _as_it_is
+        super().__setitem__(tp, result)
+
+
+def _as_it_is(_tp: Any, record: Any) -> Any:
+    return record
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Faust's consumer, with batches instead of messages and a ledger of our own.
+
+    Faust goes on doing subscription, group and assignment. Its own acknowledgements, gaps, commits
+    and `_drain_messages` are replaced.
+    """
+
+    logger = logger
+    mundane_level = "debug"
+
+    def on_init(self) -> None:
+        """Set up what the partitions of this worker need."""
+        self.partitions: dict[TP, Partition] = {}
+        self.ledger: Ledger = self.transport.ledger
+        self.is_feeding = True
+        self._woken: asyncio.Future[None] | None = None
+
+    def _new_consumer_thread(self) -> LoopThread:
+        return LoopThread(self, loop=self.loop, beacon=self.beacon)
+
+    # --- the way in
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch and hand over until the fetcher stops (Faust's Fetcher service runs this)."""
+        consumer = self._thread._ensure_consumer()
+        subscription = consumer._subscription
+        # A consumer that counts as fetching is never idle: aiokafka would put an idle one out of
+        # the group and not let it back in. A standby without partitions is idle all the time.
+        subscription._fetch_count += 1
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                # Errors of the group are parked in the coordinator until somebody asks.
+                consumer._coordinator.check_errors()
+                if not self.flow_active:
+                    await self.wait(self.can_resume_flow, timeout=PAUSE_SECONDS)
+                elif not await self._fetch(consumer):
+                    await self._pause(consumer)
+        finally:
+            subscription._fetch_count -= 1
+
+    async def _fetch(self, consumer: AIOKafkaConsumer) -> int:
+        wanted = {tp for tp, partition in self.partitions.items() if partition.has_room}
+        if not wanted or not self.is_feeding:
+            return 0
+        found = await consumer._fetcher.fetched_records(
+            wanted, timeout=0, max_records=BATCH_RECORDS
+        )
+        for tp, records in found.items():
+            # The position is past transaction markers behind the last record, so lag does not
+            # rest on them.
+            self.partitions[tp].take(records, await consumer.position(tp))
+        return len(found)
+
+    async def _pause(self, consumer: AIOKafkaConsumer) -> None:
+        """Wait for records or for room, half a second at most."""
+        self._woken = asyncio.get_running_loop().create_future()
+        arrived = consumer._fetcher._create_fetch_waiter()
+        await asyncio.wait(
+            {arrived, self._woken}, timeout=PAUSE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if arrived.done():
+            arrived.result()  # an error of the group or of authorization
+        else:
+            arrived.cancel()
+
+    # --- what partitions ask for (partition.Feed)
+
+    def give(self, batch: Batch, index: int) -> None:
+        """Put a batch into the queue of the agent with this index."""
+        partition = batch.partition
+        tp = TP(partition.topic.name, partition.number)
+        last = batch.records[-1]
+        message = ConsumerMessage(
+            tp.topic, tp.partition, last.offset, last.timestamp / 1000, 0,
+            None, None, None, None, tp=tp, generation_id=self.app.consumer_generation_id,
+        )  # fmt: skip
+        event = self.app.create_event(None, batch, None, message)
+        channel = self.transport.channels[partition.subscriptions[index]]
+        channel.queue.force_put_nowait(event)
+
+    def wake(self) -> None:
+        """End the pause of the fetch loop: a partition has room."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    async def rewind(self, partition: Partition, offset: int) -> None:
+        """Fetch again from `offset` on."""
+        tp = TP(partition.topic.name, partition.number)
+        if tp in self.assignment():
+            await self.seek(cast("TP", TopicPartition(*tp)), offset)
+
+    def stop_topics(self, topics: Iterable[str]) -> None:
+        """Fetch these topics no more: their manager is stopped."""
+        names = set(topics)
+        found = [tp for tp in self.partitions if tp.topic in names]
+        for tp in found:
+            self.partitions[tp].close()
+        if found:
+            self._thread._ensure_consumer().pause(*(TopicPartition(*tp) for tp in found))
+
+    # --- assignment
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take partitions over; Faust then seeks to what is committed and lets records flow."""
+        self.partitions = {
+            tp: partition
+            for tp in assigned
+            if (partition := self.transport.new_partition(tp, self)) is not None
+        }
+        self.is_feeding = True
+        await super().on_partitions_assigned(assigned, generation_id)
+        stopped = [tp.topic for tp, p in self.partitions.items() if self.transport.is_stopped(p)]
+        self.stop_topics(stopped)
+        logger.info("%d partitions assigned", len(self.partitions))
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish what is in work and commit it, then let go."""
+        await self.drain()
+        for partition in self.partitions.values():
+            partition.close()
+        self.partitions = {}
+        self.ledger.forget()
+        await super().on_partitions_revoked(revoked)
+
+    async def drain(self) -> None:
+        """Begin nothing new, wait for the batches in work, commit; 8 seconds at most.
+
+        What is not done by then is dropped and not committed.
+        """
+        self.is_feeding = False
+        waiting = [asyncio.create_task(p.idle.wait(), name=f"drain {p!r}")
+                   for p in self.partitions.values() if not p.idle.is_set()]  # fmt: skip
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=DRAIN_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                logger.warning(
+                    "%d batches did not end in %g s and are dropped uncommitted",
+                    len(late), DRAIN_SECONDS,
+                )  # fmt: skip
+        for partition in self.partitions.values():
+            partition.close()
+        if self._thread._consumer is not None:
+            await self.ledger.commit(self._thread._consumer)
+
+    # --- Faust's own bookkeeping, which must not run beside ours
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _keep_committing(self) -> None:
+        await self.ledger.keep_committing(self._thread._ensure_consumer())
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit nothing: the ledger does."""
+        return False
+
+    async def wait_empty(self) -> None:
+        """Wait for nothing: `drain` has."""
+
+    async def perform_seek(self) -> None:
+        """Seek to what is committed, as Faust does, without its offsets that drop records."""
+        await self.seek_to_committed()
+        self.wake()
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Look for no livelock: Faust's check reads offsets that we do not keep."""

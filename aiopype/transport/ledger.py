@@ -1,0 +1,90 @@
+"""Which offsets are done, and their commit: at least once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import errors as kafka_errors
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+if TYPE_CHECKING:
+    from aiopype.transport.partition import Batch
+    from aiopype.transport.producer import Producer
+
+__all__ = ["AtLeastOnce", "Ledger"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two commits under load. A killed worker repeats what it finished since; a commit
+#: a batch would cost a request for every event of a quiet topic.
+COMMIT_SECONDS = 0.1
+
+#: An attempt to commit ends after this; the offsets stay due.
+ATTEMPT_SECONDS = 5.0
+
+
+class Ledger:
+    """Positions up to which everything is done, and those among them that are not committed yet.
+
+    Faust's own is not used: it takes an event for done whose handler raised or was cancelled, and
+    believes commits that were refused (docs/adr/0002).
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[TopicPartition, int] = {}
+        self._changed = asyncio.Event()
+        self._committing = asyncio.Lock()
+
+    def done(self, topic: str, partition: int, position: int) -> None:
+        """Note that everything before `position` is done, its outputs acknowledged."""
+        self._due[TopicPartition(topic, partition)] = position
+        self._changed.set()
+
+    def forget(self) -> None:
+        """Drop what is due: its partitions belong to others now."""
+        self._due.clear()
+
+    async def keep_committing(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit what is due, again and again, until cancelled."""
+        while True:
+            await self._changed.wait()
+            await self.commit(consumer)
+            await asyncio.sleep(COMMIT_SECONDS)
+
+    async def commit(self, consumer: AIOKafkaConsumer) -> bool:
+        """Commit what is due; say whether nothing is left. Never raises for a Kafka error."""
+        async with self._committing:
+            self._changed.clear()
+            due, self._due = self._due, {}
+            if not due:
+                return True
+            try:
+                async with asyncio.timeout(ATTEMPT_SECONDS):
+                    await consumer.commit({tp: OffsetAndMetadata(o, "") for tp, o in due.items()})
+            except (kafka_errors.CommitFailedError, kafka_errors.IllegalStateError) as error:
+                logger.warning("%d offsets are not committed, others own them: %s", len(due), error)
+                return True
+            except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+                logger.warning("%d offsets are not committed yet: %r", len(due), error)
+                self._due = due | self._due
+                self._changed.set()
+                return False
+            return True
+
+
+class AtLeastOnce:
+    """Outputs first, acknowledged by all replicas; then the offset becomes due."""
+
+    def __init__(self, producer: Producer, ledger: Ledger) -> None:
+        self._producer = producer
+        self._ledger = ledger
+
+    async def deliver(self, batch: Batch) -> None:
+        """Make a batch durable; raises as `Delivery` says."""
+        partition = batch.partition
+        topic = partition.topic
+        await self._producer.send(batch.emitted, partition.number, topic.partitions)
+        self._ledger.done(topic.name, partition.number, batch.position)
