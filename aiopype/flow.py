@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from aiopype import logs
@@ -141,9 +142,9 @@ def _exit_if_failed(pipelines: Pipelines) -> None:
 
 def _name_of_caller() -> str:
     """Return the stem of the file that makes the flow; the same under every command."""
-    here = __file__
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename == here:
-        frame = frame.f_back  # type: ignore[assignment]
-    file = Path(frame.f_globals.get("__file__") or "flow") if frame else Path("flow")
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    found = frame.f_globals.get("__file__") if frame is not None else None
+    file = Path(found or "flow")
     return file.parent.name if file.stem in {"__init__", "__main__"} else file.stem

@@ -15,8 +15,6 @@ _CHATTY = {
     "faust": logging.WARNING,
     "mode": logging.WARNING,
     "aiokafka": logging.WARNING,
-    # The first look-up of a new group, and every rebalance, is an ERROR of this one.
-    "aiokafka.consumer.group_coordinator": logging.CRITICAL,
 }
 
 
@@ -29,5 +27,12 @@ def set_up(level: str = "INFO") -> None:
     handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
     root.addHandler(handler)
     root.setLevel(level)
+    handler.addFilter(_is_news)
     for name, least in _CHATTY.items():
         logging.getLogger(name).setLevel(least)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # The first look-up of a new group finds no coordinator and is tried again at once; aiokafka
+    # logs that as an error, in every first start of a flow.
+    return "GroupCoordinatorNotAvailableError" not in record.getMessage()

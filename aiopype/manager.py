@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -148,9 +147,9 @@ def _subclasses(cls: type[Manager]) -> Iterator[type[Manager]]:
 
 
 def _origin(cls: type[Manager]) -> tuple[str, str]:
-    module = sys.modules.get(cls.__module__)
-    file = getattr(module, "__file__", None) or inspect.getfile(cls)
-    return file, cls.__qualname__
+    # A file run as a program is the module __main__, and another one when it is imported as well.
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return file or cls.__module__, cls.__qualname__
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import faust
 from faust.app.base import BootStrategy
-from mode import Service
+from mode import Service, ServiceT
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
@@ -22,6 +22,7 @@ from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.settings import Settings
 from aiopype.supervision import stop_task
 from aiopype.transport.admin import Admin
+from aiopype.transport.consumer import Consumer
 from aiopype.transport.driver import Transport
 from aiopype.transport.election import Election
 from aiopype.transport.ledger import AtLeastOnce, Ledger
@@ -46,29 +47,33 @@ FLUSH_SECONDS = 4.0
 STOP_SECONDS = 14.0
 
 
-class _Boot(BootStrategy):  # type: ignore[misc]
+class _Boot(BootStrategy):
     """Our services around Faust's: topics and producer first, sources last; stopped in reverse."""
 
-    def server(self) -> Iterable[Service]:
+    app: _App
+
+    def server(self) -> Iterable[ServiceT]:
         return chain(self.app.first_services, super().server(), self.app.last_services)
 
-    def kafka_producer(self) -> Iterable[Service]:
+    def kafka_producer(self) -> Iterable[ServiceT]:
         return []  # outputs go through our own
 
 
-class _App(faust.App):  # type: ignore[misc]
+class _App(faust.App):
     """A Faust app that ends its sources and its batches before Faust stops the agents."""
 
     BootStrategy = _Boot
     mundane_level = "debug"
-    first_services: ClassVar[list[Service]] = []
-    last_services: ClassVar[list[Service]] = []
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.first_services: Sequence[ServiceT] = ()
+        self.last_services: Sequence[ServiceT] = ()
 
     async def stop(self) -> None:
         if not self.crashed and not self._stopped.is_set():
-            for service in self.last_services:
-                await service.stop()
-            await self.consumer.drain()
+            drain = cast("Consumer", self.consumer).drain()
+            await asyncio.gather(drain, *(service.stop() for service in self.last_services))
         await super().stop()
 
 
@@ -129,7 +134,7 @@ class Worker:
             async with asyncio.timeout(STOP_SECONDS):
                 await app.stop()
         except TimeoutError:
-            logger.error("not stopped in %g s; what is not committed is done again", STOP_SECONDS)
+            logger.critical("not stopped in %g s; the rest is done again later", STOP_SECONDS)
             raise SystemExit(1) from None
         logger.info("stopped")
 
@@ -164,7 +169,11 @@ class Worker:
             supervisor.is_running,
         )
         app.transport = transport
-        supervisor.on_failure(lambda name: app.consumer.stop_topics(transport.topics_of(name)))
+
+        def stop_fetching(manager: str) -> None:
+            cast("Consumer", app.consumer).stop_topics(transport.topics_of(manager))
+
+        supervisor.on_failure(stop_fetching)
         agents = _Agents(app, transport, self._protocol)
         election = Election(
             brokers=self._brokers,
@@ -208,7 +217,7 @@ class Worker:
         logger.info("the sources are stopped here")
 
 
-class _Agents(Service):  # type: ignore[misc]
+class _Agents(Service):
     """Declares a Faust agent for each subscription, as many at once as its topic has partitions.
 
     A service, because the number of partitions is known only when the topics exist.
@@ -234,7 +243,7 @@ class _Agents(Service):  # type: ignore[misc]
 
 async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
     """Wait until one of these ends, cancel the others; raise what the one that ended raised."""
-    tasks = [asyncio.create_task(wait, name=wait.__qualname__) for wait in waits]
+    tasks = [asyncio.create_task(wait, name="worker") for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

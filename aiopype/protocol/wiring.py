@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from aiopype.event import Key
 from aiopype.graph import Graph
 from aiopype.topics import Topic
 
 __all__ = ["Wiring"]
 
 
-class Wiring:
+class Wiring(ABC):
     """Components and subscriptions of a flow, filled by its managers.
 
     Attributes:
@@ -48,6 +50,14 @@ class Wiring:
     def remove_all_listeners(self, component: str, event: str | None = None) -> None:
         """Remove the subscriptions to one event, or to all, of a component."""
         self.graph.remove_all(component, event)
+
+    @abstractmethod
+    def emit(self, topic: Topic, key: Key | None, value: bytes) -> None:
+        """Take an event of a source without waiting."""
+
+    @abstractmethod
+    async def emit_async(self, topic: Topic, key: Key | None, value: bytes) -> None:
+        """Take an event of a source; wait for room."""
 
     def end(self, component: str) -> None:
         """Note that a source has ended."""

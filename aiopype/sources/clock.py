@@ -54,7 +54,7 @@ class TimeSource(Source):
         last = self._instant()
         while True:
             due = last + self.interval
-            while (wait := due - self._clock()) > 0:
+            while (wait := due - self._clock()) > 0:  # noqa: ASYNC110 - it is a clock
                 await asyncio.sleep(min(wait, LOOK_AGAIN_SECONDS))
             last = max(due, self._instant())
             await self.emit_async("cron", last)

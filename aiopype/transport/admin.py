@@ -25,7 +25,7 @@ _ALREADY_THERE = kafka_errors.TopicAlreadyExistsError.errno
 _UNKNOWN = kafka_errors.UnknownTopicOrPartitionError.errno
 
 
-class Admin(Service):  # type: ignore[misc]
+class Admin(Service):
     """Creates topics and asks for their partitions.
 
     Faust ignores a topic that does not exist when it starts, for minutes; so this is the first

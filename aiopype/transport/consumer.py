@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -18,6 +18,9 @@ from mode.utils.futures import maybe_async
 from aiopype.transport.ledger import Ledger
 from aiopype.transport.partition import Batch, Partition
 from aiopype.transport.settings import DRAIN_SECONDS
+
+if TYPE_CHECKING:
+    from aiopype.transport.driver import Transport
 
 __all__ = ["Consumer", "LoopThread"]
 
@@ -34,7 +37,7 @@ FETCH_WAIT_MS = 250
 PAUSE_SECONDS = 0.5
 
 
-class LoopThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class LoopThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, without the thread: its calls run on the worker's loop.
 
     Two loops that share the interpreter lock cost 10 to 15 % and jitter (docs/adr/0003). The price:
@@ -114,7 +117,7 @@ def _as_it_is(_tp: Any, record: Any) -> Any:
     return record
 
 
-class Consumer(driver.Consumer):  # type: ignore[misc]
+class Consumer(driver.Consumer):
     """Faust's consumer, with batches instead of messages and a ledger of our own.
 
     Faust goes on doing subscription, group and assignment. Its own acknowledgements, gaps, commits
@@ -123,6 +126,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     logger = logger
     mundane_level = "debug"
+    transport: Transport
 
     def on_init(self) -> None:
         """Set up what the partitions of this worker need."""
@@ -148,15 +152,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 # Errors of the group are parked in the coordinator until somebody asks.
                 consumer._coordinator.check_errors()
                 if not self.flow_active:
-                    await self.wait(self.can_resume_flow, timeout=PAUSE_SECONDS)
+                    await self.wait(self.can_resume_flow.wait(), timeout=PAUSE_SECONDS)
                 elif not await self._fetch(consumer):
                     await self._pause(consumer)
         finally:
             subscription._fetch_count -= 1
 
     async def _fetch(self, consumer: AIOKafkaConsumer) -> int:
+        if not self.is_feeding or consumer._subscription.reassignment_in_progress:
+            return 0
         wanted = {tp for tp, partition in self.partitions.items() if partition.has_room}
-        if not wanted or not self.is_feeding:
+        if not wanted:
             return 0
         found = await consumer._fetcher.fetched_records(
             wanted, timeout=0, max_records=BATCH_RECORDS
@@ -262,9 +268,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     # --- Faust's own bookkeeping, which must not run beside ours
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _keep_committing(self) -> None:
-        await self.ledger.keep_committing(self._thread._ensure_consumer())
+        await self.ledger.keep_committing(self._thread._ensure_consumer)
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit nothing: the ledger does."""

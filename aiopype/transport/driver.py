@@ -10,14 +10,14 @@ from faust.types import TP
 from yarl import URL
 
 from aiopype.graph import Graph, Subscription
-from aiopype.transport.consumer import Consumer
+from aiopype.transport import consumer
 from aiopype.transport.ledger import Ledger
-from aiopype.transport.partition import Delivery, Partition
+from aiopype.transport.partition import Delivery, Feed, Partition
 
 __all__ = ["Transport"]
 
 
-class Transport(driver.Transport):  # type: ignore[misc]
+class Transport(driver.Transport):
     """Connects a Faust app to Kafka by whole batches.
 
     Arguments:
@@ -31,7 +31,7 @@ class Transport(driver.Transport):  # type: ignore[misc]
         channels: the queue of each subscription's agent, by subscription.
     """
 
-    Consumer: ClassVar[type[Consumer]] = Consumer
+    Consumer: ClassVar[type[Any]] = consumer.Consumer
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Transport(driver.Transport):  # type: ignore[misc]
         self._fail = fail
         self._is_running = is_running
 
-    def new_partition(self, tp: TP, feed: Consumer) -> Partition | None:
+    def new_partition(self, tp: TP, feed: Feed) -> Partition | None:
         """Return the state of a partition that was assigned; None for a topic not ours."""
         topic = self._topics.get(tp.topic)
         if topic is None:

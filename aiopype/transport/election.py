@@ -34,7 +34,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._election.win()
 
 
-class Election(Service):  # type: ignore[misc]
+class Election(Service):
     """A consumer group of its own on a topic of one partition and no records.
 
     A group apart from the data's: a rebalance there does not stop the sources. The owner's claim
@@ -86,7 +86,7 @@ class Election(Service):  # type: ignore[misc]
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         await self._consumer.start()
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _poll(self) -> None:
         # A consumer that does not poll is put out of its group; errors of the group are raised
         # here and nowhere else.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer
@@ -47,11 +48,11 @@ class Ledger:
         """Drop what is due: its partitions belong to others now."""
         self._due.clear()
 
-    async def keep_committing(self, consumer: AIOKafkaConsumer) -> None:
+    async def keep_committing(self, consumer: Callable[[], AIOKafkaConsumer]) -> None:
         """Commit what is due, again and again, until cancelled."""
         while True:
             await self._changed.wait()
-            await self.commit(consumer)
+            await self.commit(consumer())
             await asyncio.sleep(COMMIT_SECONDS)
 
     async def commit(self, consumer: AIOKafkaConsumer) -> bool:

@@ -68,7 +68,7 @@ def pack(
                 packed.append(Packed(*place, open_batches[place]))
             append = open_batches[place].append
         if append(key=key, value=value, timestamp=timestamp) is None:  # type: ignore[misc]
-            place = (topic.name, target)  # type: ignore[union-attr, assignment]
+            place = (topic.name, target)
             batch = open_batches[place] = create_batch()
             packed.append(Packed(*place, batch))
             append = batch.append

@@ -41,7 +41,7 @@ _FINAL = (
 )
 
 
-class Producer(Service):  # type: ignore[misc]
+class Producer(Service):
     """The idempotent producer of a worker.
 
     After any error its aiokafka producer is replaced: a batch that was refused leaves its
@@ -118,7 +118,6 @@ class Producer(Service):  # type: ignore[misc]
                     linger_ms=0,
                     max_batch_size=BATCH_BYTES,
                     request_timeout_ms=int(SEND_SECONDS * 1000),
-                    retry_backoff_ms=20,
                 )
                 try:
                     await producer.start()

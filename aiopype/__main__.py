@@ -1,0 +1,6 @@
+"""`python -m aiopype`."""
+
+from aiopype.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The command line: `aiopype run`, `aiopype broker`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aiopype import logs
+from aiopype.errors import AiopypeError
+from aiopype.flow import AsyncFlow, Flow
+from aiopype.target import load_flow
+
+__all__ = ["main"]
+
+_LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False)
+
+
+class _Commands(click.Group):
+    """Commands whose expected errors are one line, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except AiopypeError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="aiopype")
+def main() -> None:
+    """Run continuous data pipelines on Kafka."""
+
+
+@main.command()
+@click.argument("target")
+@click.option("--broker", metavar="HOST:PORT,...", help="A Kafka cluster; an embedded one if none.")
+@click.option("--sync", is_flag=True, help="Run in this process, without Kafka.")
+@click.option("--log-level", type=_LEVELS, default="INFO", show_default=True)
+def run(target: str, broker: str | None, sync: bool, log_level: str) -> None:
+    """Run the flow of TARGET, a Python file or module:attribute.
+
+    SIGTERM and Ctrl-C finish what is in work and exit with 0. The status is 1 when a manager
+    failed or the worker could not go on.
+    """
+    logs.set_up(log_level.upper())
+    flow = load_flow(target)
+    if sync:
+        Flow(flow.config, flow.name).start()
+    elif isinstance(flow, AsyncFlow):
+        flow.start(broker=broker)
+    else:
+        flow.start()
+
+
+@main.command()
+@click.option("--port", type=int, help="On loopback; a free one if not given.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".aiopype/kafka"),
+    show_default=True,
+    help="Where it keeps its files.",
+)
+def broker(port: int | None, data: Path) -> None:
+    """Run an Apache Kafka broker by itself, in the foreground."""
+    from aiopype import broker as embedded  # noqa: PLC0415 - the other commands do without
+
+    raise SystemExit(embedded.serve(data, port=port))
