@@ -12,6 +12,7 @@
         DeliveryError           outputs could not be made durable; their batch is tried again
             OutputRefused       the broker refuses a record for good: trying again is useless
         OwnershipLost           this worker no longer owns the partition it worked for
+        WorkerError             the worker could not go on, or did not stop in time
 
 Foreign errors are translated once, at the boundary, with `from`.
 """
@@ -29,6 +30,7 @@ __all__ = [
     "OutputRefused",
     "OwnershipLost",
     "TargetError",
+    "WorkerError",
 ]
 
 
@@ -78,3 +80,7 @@ class OutputRefused(DeliveryError):
 
 class OwnershipLost(AiopypeError):
     """The partition belongs to another worker by now; its batch is dropped uncommitted."""
+
+
+class WorkerError(AiopypeError):
+    """The worker could not go on, or did not stop in time; what is not committed is done again."""

@@ -94,7 +94,8 @@ class AsyncFlow(Flow):
         Raises:
             ConfigurationError: the configuration or the managers are wrong; nothing was started.
             BrokerError: no broker can be started or reached.
-            SystemExit: with status 1 when a manager failed or the worker could not go on.
+            WorkerError: the worker could not go on, or did not stop in time.
+            SystemExit: with status 1 when a manager failed.
         """
         from aiopype import worker  # noqa: PLC0415 - the protocol in process needs no Faust
 

@@ -16,6 +16,7 @@ from mode import Service, ServiceT
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
+from aiopype.errors import WorkerError
 from aiopype.pipelines import Pipelines
 from aiopype.processor import Source
 from aiopype.protocol.kafka import AsyncProtocol
@@ -107,7 +108,7 @@ class Worker:
 
         Raises:
             BrokerError: the broker cannot be reached, or a topic cannot be created.
-            SystemExit: with status 1: the worker could not go on, or did not stop in time.
+            WorkerError: it could not go on, or did not stop in time.
         """
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
@@ -120,8 +121,8 @@ class Worker:
             finally:
                 await self._shut_down(app)
         if app.crash_reason is not None:
-            logger.error("the worker could not go on", exc_info=app.crash_reason)
-            raise SystemExit(1)
+            reason = app.crash_reason
+            raise WorkerError(f"the worker could not go on: {reason!r}") from reason
 
     async def _live(self, app: _App) -> None:
         await app.start()
@@ -134,8 +135,7 @@ class Worker:
             async with asyncio.timeout(STOP_SECONDS):
                 await app.stop()
         except TimeoutError:
-            logger.critical("not stopped in %g s; the rest is done again later", STOP_SECONDS)
-            raise SystemExit(1) from None
+            raise WorkerError(f"the worker did not stop in {STOP_SECONDS:g} s") from None
         logger.info("stopped")
 
     def _build(self) -> _App:

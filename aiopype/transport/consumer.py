@@ -136,7 +136,7 @@ class Consumer(driver.Consumer):
         self._woken: asyncio.Future[None] | None = None
 
     def _new_consumer_thread(self) -> LoopThread:
-        return LoopThread(self, loop=self.loop, beacon=self.beacon)
+        return LoopThread(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
 
     # --- the way in
 
@@ -221,6 +221,11 @@ class Consumer(driver.Consumer):
             self._thread._ensure_consumer().pause(*(TopicPartition(*tp) for tp in found))
 
     # --- assignment
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group for these topics; a flow of sources alone has none and joins nothing."""
+        if topics := list(topics):
+            await super().subscribe(topics)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Take partitions over; Faust then seeks to what is committed and lets records flow."""

@@ -1,0 +1,86 @@
+"""A real Kafka for every test that asks for one, started once a run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from aiopype import broker
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a broker of this run's own."""
+    with broker.running(tmp_path_factory.mktemp("kafka")) as embedded:
+        yield embedded.address
+
+
+async def _read(address: str, topic: str) -> list[Any]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=address, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        numbers = consumer.partitions_for_topic(topic)
+        if numbers is None:
+            numbers = await consumer._client._wait_on_metadata(topic)
+        partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        records: list[Any] = []
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for found in (await consumer.getmany(timeout_ms=500)).values():
+                records += found
+        return records
+    finally:
+        await consumer.stop()
+
+
+@pytest.fixture
+def read_topic(kafka: str) -> Callable[[str], Awaitable[list[Any]]]:
+    """Read every record that a topic has now; those of a partition in order."""
+
+    async def read(topic: str) -> list[Any]:
+        async with asyncio.timeout(30):
+            return await _read(kafka, topic)
+
+    return read
+
+
+async def _committed(address: str, group: str, topic: str) -> dict[int, int | None]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=address, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        numbers = await consumer._client._wait_on_metadata(topic)
+        return {n: await consumer.committed(TopicPartition(topic, n)) for n in sorted(numbers)}
+    finally:
+        await consumer.stop()
+
+
+@pytest.fixture
+def committed(kafka: str) -> Callable[[str, str], Awaitable[dict[int, int | None]]]:
+    """What a group has committed of a topic, by partition."""
+
+    async def ask(group: str, topic: str) -> dict[int, int | None]:
+        async with asyncio.timeout(30):
+            return await _committed(kafka, group, topic)
+
+    return ask
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """Wait for a condition, with a deadline; the test fails when it does not come true."""
+
+    def wait(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"not true after {seconds:g} s: {what or condition}")
+            time.sleep(0.02)
+
+    return wait
