@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,16 +27,15 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def _read(address: str, topic: str) -> list[Any]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=address, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=address, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
-        numbers = consumer.partitions_for_topic(topic)
-        if numbers is None:
-            numbers = await consumer._client._wait_on_metadata(topic)
+        numbers = await consumer._client._wait_on_metadata(topic)
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
         records: list[Any] = []
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             for found in (await consumer.getmany(timeout_ms=500)).values():
@@ -84,3 +89,56 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+class Program:
+    """A user's program in a process of its own."""
+
+    def __init__(self, command: list[str], folder: Path, log: Path, env: dict[str, str]) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT
+            )
+        self.pid = self.process.pid
+
+    @property
+    def text(self) -> str:
+        """What it has printed and logged."""
+        return self.log.read_text()
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float) -> int:
+        """Wait for its end and return its status."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still running after {seconds:g} s:\n{self.text[-3000:]}")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Start `python FILE` of a text, or a command; every process is gone after the test."""
+    programs: list[Program] = []
+
+    def start_program(
+        source: str, *, command: tuple[str, ...] = (), file: str = "program.py", **env: str
+    ) -> Program:
+        path = tmp_path / file
+        path.write_text(textwrap.dedent(source))
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("AIOPYPE_")}
+        environ |= {"PYTHONUNBUFFERED": "1", **env}
+        arguments = [sys.executable, *(command or (str(path),))]
+        log = tmp_path / f"log-{len(programs)}.txt"
+        programs.append(Program(arguments, tmp_path, log, environ))
+        return programs[-1]
+
+    yield start_program
+    for program in programs:
+        program.kill()

@@ -1,0 +1,221 @@
+import functools
+
+import pytest
+
+from aiopype import Processor
+from aiopype.errors import GraphError
+from aiopype.graph import Graph
+
+
+class Component:
+    """What the graph sees of a component: its name and its methods."""
+
+    def __init__(self, graph, name):
+        self.name = name
+        self.topics = graph.add(name)
+
+    def first(self, *args):
+        return ("first", args)
+
+    def second(self, *args):
+        return ("second", args)
+
+    async def later(self, *args):
+        return ("later", args)
+
+
+@pytest.fixture
+def graph():
+    return Graph()
+
+
+@pytest.fixture
+def source(graph):
+    return Component(graph, "m.source")
+
+
+@pytest.fixture
+def sink(graph):
+    return Component(graph, "m.sink")
+
+
+def test_components_are_kept_in_the_order_they_were_built(graph):
+    for name in ("m.b", "m.a", "m.c"):
+        graph.add(name)
+
+    assert graph.components == ["m.b", "m.a", "m.c"]
+
+
+def test_two_components_of_one_name_are_refused(graph, source):
+    with pytest.raises(GraphError, match="two components have the name 'm.source'"):
+        graph.add("m.source")
+
+
+def test_a_topic_is_made_once_and_is_unresolved(graph, source):
+    topic = graph.topic("m.source", "data")
+
+    assert graph.topic("m.source", "data") is topic
+    assert graph.unresolved == {topic}
+    assert source.topics == {"data": topic}
+    assert graph.topics() == [topic]
+
+
+def test_an_event_that_cannot_be_a_topic_leaves_nothing_behind(graph, source):
+    with pytest.raises(GraphError):
+        graph.topic("m.source", "no topic")
+
+    assert graph.topics() == []
+    assert graph.unresolved == set()
+
+
+def test_subscriptions_of_a_topic_keep_their_order(graph, source, sink):
+    graph.subscribe("m.source", "data", sink.second)
+    graph.subscribe("m.source", "data", sink.first)
+    graph.subscribe("m.source", "data", sink.second)
+
+    found = graph.subscriptions(graph.topic("m.source", "data"))
+    assert [s.handler for s in found] == [sink.second, sink.first, sink.second]
+
+
+def test_a_subscription_says_what_logs_say(graph, source, sink):
+    graph.subscribe("m.source", "data", sink.first)
+
+    (subscription,) = graph.subscriptions(graph.topic("m.source", "data"))
+    assert subscription.name == "m.source.data -> m.sink.first"
+    assert subscription.component == "m.sink"
+    assert not subscription.once
+
+
+def test_a_subscription_decodes_and_calls_its_handler(graph, source, sink):
+    graph.subscribe("m.source", "data", sink.first)
+
+    (subscription,) = graph.subscriptions(graph.topic("m.source", "data"))
+    assert subscription.invoke(b'[1, "a"]') == ("first", (1, "a"))
+
+
+def test_a_subscription_knows_whether_its_handler_is_a_coroutine_function(graph, source, sink):
+    graph.subscribe("m.source", "data", sink.first)
+    graph.subscribe("m.source", "data", sink.later, once=True)
+
+    first, later = graph.subscriptions(graph.topic("m.source", "data"))
+    assert (first.is_coroutine, later.is_coroutine) == (False, True)
+    assert (first.once, later.once) == (False, True)
+
+
+def test_only_subscribed_topics_are_subscribed(graph, source, sink):
+    graph.topic("m.source", "unheard")
+    graph.subscribe("m.source", "data", sink.first)
+
+    assert [topic.event for topic, _ in graph.subscribed()] == ["data"]
+    assert [topic.event for topic in graph.topics()] == ["unheard", "data"]
+
+
+def test_a_topic_without_subscriptions_has_none(graph, source):
+    assert graph.subscriptions(graph.topic("m.source", "unheard")) == []
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        print,
+        lambda data: data,
+        Component.first,
+        functools.partial(print),
+        "first".upper,
+        Component,
+        None,
+    ],
+    ids=["builtin", "lambda", "function", "partial", "builtin method", "class", "None"],
+)
+def test_a_handler_that_is_no_method_of_a_component_is_refused(graph, source, handler):
+    with pytest.raises(GraphError, match="is not a method of a component of this flow"):
+        graph.subscribe("m.source", "data", handler)
+
+
+def test_a_method_of_a_component_of_another_flow_is_refused(graph, source):
+    stranger = Component(Graph(), "other.sink")
+
+    with pytest.raises(GraphError, match=r"event 'data' of 'm.source' is not a method"):
+        graph.subscribe("m.source", "data", stranger.first)
+
+
+def test_one_subscription_can_be_removed(graph, source, sink):
+    graph.subscribe("m.source", "data", sink.first)
+    graph.subscribe("m.source", "data", sink.second)
+    topic = graph.topic("m.source", "data")
+
+    graph.unsubscribe(graph.subscriptions(topic)[0])
+
+    assert [s.handler for s in graph.subscriptions(topic)] == [sink.second]
+
+
+def test_a_topic_whose_last_subscription_is_removed_is_not_subscribed(graph, source, sink):
+    graph.subscribe("m.source", "data", sink.first)
+
+    graph.unsubscribe(graph.subscriptions(graph.topic("m.source", "data"))[0])
+
+    assert list(graph.subscribed()) == []
+
+
+def test_the_subscriptions_to_one_event_can_be_removed(graph, source, sink):
+    graph.subscribe("m.source", "data", sink.first)
+    graph.subscribe("m.source", "other", sink.first)
+    graph.subscribe("m.sink", "data", source.first)
+
+    graph.remove_all("m.source", "data")
+
+    assert [topic.name for topic, _ in graph.subscribed()] == ["m.source.other", "m.sink.data"]
+
+
+def test_the_subscriptions_to_all_events_of_a_component_can_be_removed(graph, source, sink):
+    graph.subscribe("m.source", "data", sink.first)
+    graph.subscribe("m.source", "other", sink.first)
+    graph.subscribe("m.sink", "data", source.first)
+
+    graph.remove_all("m.source", None)
+
+    assert [topic.name for topic, _ in graph.subscribed()] == ["m.sink.data"]
+
+
+# --- after the start
+
+
+def test_a_component_is_refused_after_the_start(graph):
+    graph.freeze()
+
+    with pytest.raises(GraphError, match="'m.late' is built after the start"):
+        graph.add("m.late")
+
+
+def test_a_subscription_is_refused_after_the_start(graph, source, sink):
+    graph.freeze()
+
+    with pytest.raises(GraphError, match=r"on\('data', ...\) of 'm.source' after the start"):
+        graph.subscribe("m.source", "data", sink.first)
+
+
+@pytest.mark.parametrize("event", ["data", None])
+def test_removing_subscriptions_is_refused_after_the_start(graph, source, sink, event):
+    graph.subscribe("m.source", "data", sink.first)
+    graph.freeze()
+
+    with pytest.raises(GraphError):
+        graph.remove_all("m.source", event)
+
+    assert [topic.event for topic, _ in graph.subscribed()] == ["data"]
+
+
+def test_an_event_can_become_known_after_the_start(graph, source):
+    graph.freeze()
+
+    assert graph.topic("m.source", "first_emitted_late") in graph.unresolved
+
+
+def test_two_events_of_one_topic_name_are_refused(recorder):
+    # "m.a" emitting "b.c" and "m.a.b" emitting "c" would share the topic "m.a.b.c".
+    Processor("m.a", recorder)
+    Processor("m.a.b", recorder)
+    recorder.graph.topic("m.a", "b.c")
+
+    with pytest.raises(GraphError, match="m.a.b.c"):
+        recorder.graph.topic("m.a.b", "c")
