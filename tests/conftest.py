@@ -46,14 +46,20 @@ async def _read(address: str, topic: str) -> list[Any]:
 
 
 @pytest.fixture
-def read_topic(kafka: str) -> Callable[[str], Awaitable[list[Any]]]:
-    """Read every record that a topic has now; those of a partition in order."""
+def records() -> Callable[[str, str], Awaitable[list[Any]]]:
+    """Read every record that a topic of a broker has now; those of a partition in order."""
 
-    async def read(topic: str) -> list[Any]:
+    async def read(address: str, topic: str) -> list[Any]:
         async with asyncio.timeout(30):
-            return await _read(kafka, topic)
+            return await _read(address, topic)
 
     return read
+
+
+@pytest.fixture
+def read_topic(kafka: str, records: Any) -> Callable[[str], Awaitable[list[Any]]]:
+    """Read every record that a topic has now; those of a partition in order."""
+    return lambda topic: records(kafka, topic)
 
 
 async def _committed(address: str, group: str, topic: str) -> dict[int, int | None]:

@@ -98,15 +98,20 @@ def recorder():
 def declare():
     """Declares a manager, under a name no other test uses; `wire(manager)` is its wiring."""
 
+    # A flow looks its managers up among the classes that live; a test may keep only their names.
+    kept = []
+
     def make(wire=lambda manager: None, base=Manager, **attributes):
         def build(self, handler):
             base.__init__(self, handler)
             wire(self)
 
         name = attributes.pop("name", f"manager{next(_numbers)}")
-        return type("Declared", (base,), {"name": name, "__init__": build, **attributes})
+        kept.append(type("Declared", (base,), {"name": name, "__init__": build, **attributes}))
+        return kept[-1]
 
-    return make
+    yield make
+    kept.clear()
 
 
 @pytest.fixture

@@ -8,26 +8,30 @@ CHATTY = ("faust", "mode", "aiokafka")
 
 
 @pytest.fixture
-def root(monkeypatch):
-    """The root logger as a new process has it; everything is put back afterwards."""
+def set_up(monkeypatch):
+    """Sets logging up as in a new process; everything is put back afterwards."""
     root = logging.getLogger()
     before = {name: logging.getLogger(name).level for name in ("", *CHATTY)}
-    monkeypatch.setattr(root, "handlers", [])
-    yield root
+
+    def run(level="INFO"):
+        monkeypatch.setattr(root, "handlers", [])
+        logs.set_up(level)
+
+    yield run
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
 
 
-def test_a_line_says_when_how_grave_who_and_what(root, capsys):
-    logs.set_up()
+def test_a_line_says_when_how_grave_who_and_what(set_up, capsys):
+    set_up()
 
     logging.getLogger("aiopype.m.source").info("one of %d", 2)
 
     assert capsys.readouterr().err[9:] == "INFO    aiopype.m.source: one of 2\n"
 
 
-def test_the_level_is_the_given_one(root, capsys):
-    logs.set_up("WARNING")
+def test_the_level_is_the_given_one(set_up, capsys):
+    set_up("WARNING")
 
     logging.getLogger("mine").info("not this")
     logging.getLogger("mine").warning("but this")
@@ -36,8 +40,8 @@ def test_the_level_is_the_given_one(root, capsys):
 
 
 @pytest.mark.parametrize("name", CHATTY)
-def test_the_inner_life_of_libraries_is_not_logged(root, capsys, name):
-    logs.set_up("DEBUG")
+def test_the_inner_life_of_libraries_is_not_logged(set_up, capsys, name):
+    set_up("DEBUG")
 
     logging.getLogger(f"{name}.inner").info("not this")
     logging.getLogger(f"{name}.inner").warning("but this")
@@ -45,28 +49,28 @@ def test_the_inner_life_of_libraries_is_not_logged(root, capsys, name):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_program_that_configured_logging_is_left_alone(root):
-    handler = logging.NullHandler()
-    root.addHandler(handler)
+def test_a_program_that_configured_logging_is_left_alone(monkeypatch):
+    root, handlers = logging.getLogger(), [logging.NullHandler()]
+    monkeypatch.setattr(root, "handlers", handlers)
     level = root.level
 
     logs.set_up("DEBUG")
 
-    assert root.handlers == [handler]
+    assert len(handlers) == 1
     assert root.level == level
 
 
-def test_setting_up_twice_logs_once(root, capsys):
+def test_setting_up_twice_logs_once(set_up, capsys):
     logs.set_up()
-    logs.set_up()
+    set_up()
 
     logging.getLogger("mine").info("once")
 
     assert capsys.readouterr().err.count("once") == 1
 
 
-def test_the_first_look_up_of_a_group_is_no_news(root, capsys):
-    logs.set_up()
+def test_the_first_look_up_of_a_group_is_no_news(set_up, capsys):
+    set_up()
 
     logging.getLogger("aiokafka").error("finding: %s", "GroupCoordinatorNotAvailableError")
     logging.getLogger("aiokafka").error("finding: %s", "another error")
@@ -74,8 +78,8 @@ def test_the_first_look_up_of_a_group_is_no_news(root, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_wrong_call_of_a_logger_does_not_raise_in_the_callers_code(root, capsys):
-    logs.set_up()
+def test_a_wrong_call_of_a_logger_does_not_raise_in_the_callers_code(set_up, capsys):
+    set_up()
 
     logging.getLogger("mine").info("%d events", "several")
 

@@ -26,10 +26,17 @@ class Ticker(Source):
 
 
 class Failing(Source):
-    """Raises at once."""
+    """Raises soon."""
 
     async def start(self):
         await asyncio.sleep(0)
+        raise LookupError("mine")
+
+
+class Broken(Source):
+    """Raises at once, before any other source has begun."""
+
+    async def start(self):
         raise LookupError("mine")
 
 
@@ -43,17 +50,9 @@ def sources(declare):
                 name = manager.build_processor_name(cls.__name__.lower())
                 setattr(manager, cls.__name__.lower(), cls(name, manager.handler))
 
-        return declared(wire, **attributes)
+        return declare(wire, **attributes).name
 
-    kept = []
-
-    def declared(wire, **attributes):
-        # Managers are found among the subclasses that live.
-        kept.append(declare(wire, **attributes))
-        return kept[-1].name
-
-    yield make
-    kept.clear()
+    return make
 
 
 @pytest.fixture
@@ -172,6 +171,17 @@ async def test_a_source_that_raises_stops_its_manager_and_no_other(sources, runn
     assert not built.managers[1].ticker.is_cancelled
 
 
+async def test_a_source_that_raises_at_once_stops_those_that_have_not_begun(
+    sources, running, until
+):
+    built = running(sources(Broken, Ticker))
+
+    await until(lambda: built.supervisor.failures)
+    await built.stop_sources()
+
+    assert built.managers[0].ticker.starts == 0
+
+
 async def test_a_handler_that_raises_stops_its_manager(declare, running, numbers, collector, until):
     def wire(manager):
         source = numbers(manager.build_processor_name("source"), manager.handler)
@@ -224,7 +234,7 @@ async def test_a_source_that_has_ended_is_not_started_again(sources, running, nu
 
 
 async def test_in_process_a_manager_has_ended_when_its_sources_have(sources, running, numbers):
-    name = sources(numbers, numbers.__mro__[0])
+    name = sources(numbers)
 
     built = running(name, end_with_sources=True)
 
@@ -250,7 +260,7 @@ async def test_on_kafka_a_manager_goes_on_without_its_sources(sources, running, 
 
 
 async def test_a_source_that_shall_always_run_is_started_again(
-    declare, sources, running, until, monkeypatch
+    sources, running, until, monkeypatch
 ):
     monkeypatch.setattr(pipelines, "AGAIN_SECONDS", 0)
 

@@ -108,7 +108,7 @@ def test_a_broker_is_a_list_of_addresses(given, broker):
 
 
 @pytest.mark.parametrize(
-    "given", ["localhost", "localhost:", ":9092", "a:b", "a:1,", "a:1,,b:2", "a:-1", "a:1 b:2"]
+    "given", ["localhost", "localhost:", ":9092", "a:b", "a:1,", "a:1,,b:2", "a:-1"]
 )
 def test_a_broker_without_host_or_port_is_refused_with_what_to_write(given):
     with pytest.raises(ConfigurationError, match="broker address .*: write host:port"):
@@ -121,7 +121,7 @@ def test_a_broker_that_is_no_text_is_refused(given):
         load(BROKER=given)
 
 
-@pytest.mark.parametrize("port", ["²", "65536", "0"])
+@pytest.mark.parametrize("port", ["²", "65536"])
 def test_a_port_that_cannot_be_is_refused(port):
     with pytest.raises(ConfigurationError, match="write host:port"):
         load(broker=f"localhost:{port}")

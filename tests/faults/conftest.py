@@ -1,0 +1,136 @@
+"""A pipeline under load, and the count of what came out of it, made from outside."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+PROGRAM = """
+    import os
+    from aiopype import AsyncFlow, Manager, Processor
+
+    class Step(Processor):
+        events = ("out",)
+
+        def forward(self, key, n):
+            self.emit("mid", key, n)
+
+        async def finish(self, key, n):
+            self.emit("out", key, n)
+
+    class Load(Manager):
+        name = os.environ["NAME"]
+
+        def __init__(self, handler):
+            super().__init__(handler)
+            self.inlet = Processor(self.build_processor_name("inlet"), handler)
+            self.step = Step(self.build_processor_name("step"), handler)
+            self.inlet.on("in", self.step.forward)
+            self.step.on("mid", self.step.finish)
+
+    class Config:
+        FLOWS = [os.environ["NAME"]]
+
+    dataflow = AsyncFlow(Config(), name=os.environ["NAME"] + "-flow")
+
+    if __name__ == "__main__":
+        dataflow.start()
+"""
+
+KEYS = 64
+PARTITIONS = 4
+
+
+class Load:
+    """Events of 64 keys, numbered per key, in the first topic; what is in the last one."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.name = f"load{uuid.uuid4().hex[:8]}"
+        self.program = PROGRAM
+        self.env = {"NAME": self.name, "AIOPYPE_BROKER": address}
+
+    async def fill(self, count: int) -> None:
+        """Write `count` events, all before a worker reads them."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
+        await admin.start()
+        topics = [f"{self.name}.inlet.in", f"{self.name}.step.mid", f"{self.name}.step.out"]
+        await admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics])
+        await admin.close()
+        async with AIOKafkaProducer(
+            bootstrap_servers=self.address, linger_ms=20, max_batch_size=262_144
+        ) as producer:
+            for n in range(count):
+                key, number = n % KEYS, n // KEYS
+                value = json.dumps([key, number]).encode()
+                await producer.send(topics[0], value, key=b"%d" % key)
+
+    async def ends(self) -> int:
+        """How many records the last topic has."""
+        from aiokafka import AIOKafkaConsumer  # noqa: PLC0415
+
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.address)
+        await consumer.start()
+        try:
+            topic = f"{self.name}.step.out"
+            partitions = [TopicPartition(topic, n) for n in range(PARTITIONS)]
+            return sum((await consumer.end_offsets(partitions)).values())
+        finally:
+            await consumer.stop()
+
+
+class Account:
+    """What came out: per key the numbers in order."""
+
+    def __init__(self, records: list[Any]) -> None:
+        self.by_key: dict[int, list[int]] = defaultdict(list)
+        for record in records:
+            key, number = json.loads(record.value)
+            self.by_key[key].append(number)
+        self.total = len(records)
+
+    @property
+    def distinct(self) -> int:
+        return sum(len(set(numbers)) for numbers in self.by_key.values())
+
+    @property
+    def repeated(self) -> int:
+        return self.total - self.distinct
+
+    @property
+    def out_of_order(self) -> list[tuple[int, int, int]]:
+        """Places where a key's numbers skip one that had not come yet.
+
+        At least once a stretch may come again, but from its start: nothing overtakes.
+        """
+        wrong = []
+        for key, numbers in self.by_key.items():
+            highest = previous = -1
+            for number in numbers:
+                repeats_from_earlier = number <= highest
+                follows = number == previous + 1
+                if not follows and not repeats_from_earlier:
+                    wrong.append((key, previous, number))
+                previous = number
+                highest = max(highest, number)
+        return wrong
+
+
+@pytest.fixture
+def load(kafka: str) -> Load:
+    return Load(kafka)
+
+
+@pytest.fixture
+def account(load: Load, read_topic: Callable[[str], Any]) -> Callable[[], Any]:
+    async def make() -> Account:
+        return Account(await read_topic(f"{load.name}.step.out"))
+
+    return make

@@ -1,0 +1,224 @@
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from aiopype import AsyncFlow, Flow, cli
+from aiopype import broker as embedded
+from aiopype.errors import BrokerError, TargetError
+
+
+@pytest.fixture
+def aiopype():
+    """Runs the command line with these arguments."""
+    return lambda *arguments: CliRunner().invoke(cli.main, arguments)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The flows that were started, with the arguments of `start`."""
+    starts = []
+    for cls in (Flow, AsyncFlow):
+        monkeypatch.setattr(cls, "start", lambda self, **given: starts.append((self, given)))
+    return starts
+
+
+@pytest.fixture
+def target(monkeypatch):
+    """Makes a flow the target of every command line."""
+
+    def set_target(flow):
+        monkeypatch.setattr(cli, "load_flow", lambda target: flow)
+        return flow
+
+    return set_target
+
+
+@pytest.fixture
+def level(monkeypatch):
+    """The levels at which logging was set up."""
+    levels = []
+    monkeypatch.setattr(cli.logs, "set_up", levels.append)
+    return levels
+
+
+# --- the program
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_names_the_commands(aiopype, option):
+    result = aiopype(option)
+
+    assert result.exit_code == 0
+    assert "run " in result.output
+    assert "broker " in result.output
+
+
+def test_the_version_is_the_packages(aiopype, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"1.2.3 of {name}")
+
+    result = aiopype("--version")
+
+    assert result.exit_code == 0
+    assert "1.2.3 of aiopype" in result.output
+
+
+def test_an_unknown_command_is_a_wrong_use(aiopype):
+    result = aiopype("walk")
+
+    assert result.exit_code == 2
+    assert "No such command 'walk'" in result.output
+
+
+# --- run
+
+
+def test_run_starts_an_async_flow_on_kafka(aiopype, target, started):
+    flow = target(AsyncFlow(object(), "quotes"))
+
+    result = aiopype("run", "quotes.py")
+
+    assert result.exit_code == 0
+    assert started == [(flow, {"broker": None})]
+
+
+def test_run_hands_the_broker_on(aiopype, target, started):
+    flow = target(AsyncFlow(object(), "quotes"))
+
+    aiopype("run", "--broker", "a:1,b:2", "quotes.py")
+
+    assert started == [(flow, {"broker": "a:1,b:2"})]
+
+
+def test_run_starts_a_flow_in_process(aiopype, target, started):
+    flow = target(Flow(object(), "quotes"))
+
+    aiopype("run", "quotes.py")
+
+    assert started == [(flow, {})]
+
+
+def test_run_sync_starts_an_async_flow_in_process(aiopype, target, started):
+    flow = target(AsyncFlow(object(), "quotes"))
+
+    result = aiopype("run", "--sync", "quotes.py")
+
+    assert result.exit_code == 0
+    ((run, given),) = started
+    assert type(run) is Flow
+    assert (run.config, run.name, given) == (flow.config, "quotes", {})
+
+
+def test_run_gives_the_target_as_it_was_typed(aiopype, monkeypatch, started):
+    targets = []
+    monkeypatch.setattr(cli, "load_flow", lambda t: targets.append(t) or Flow(object(), "quotes"))
+
+    aiopype("run", "quotes.main:dataflow")
+
+    assert targets == ["quotes.main:dataflow"]
+
+
+def test_run_runs_the_flow_of_a_file_to_its_end(aiopype, tmp_path):
+    file = tmp_path / "cli_quotes.py"
+    file.write_text(
+        "from aiopype import AsyncFlow, Manager\n"
+        "class Quotes(Manager):\n"
+        "    name = 'cli_quotes'\n"
+        "class Config:\n"
+        "    FLOWS = ['cli_quotes']\n"
+        "dataflow = AsyncFlow(Config())\n"
+    )
+
+    result = aiopype("run", "--sync", str(file))
+
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize(("given", "set_up"), [([], "INFO"), (["--log-level", "debug"], "DEBUG")])
+def test_run_logs_from_the_given_level_on(aiopype, target, started, level, given, set_up):
+    target(Flow(object(), "quotes"))
+
+    aiopype("run", *given, "quotes.py")
+
+    assert level == [set_up]
+
+
+def test_run_without_a_target_is_a_wrong_use(aiopype):
+    result = aiopype("run")
+
+    assert result.exit_code == 2
+    assert "Missing argument 'TARGET'" in result.output
+
+
+def test_an_expected_error_is_one_line_and_status_1(aiopype, tmp_path):
+    result = aiopype("run", str(tmp_path / "missing.py"))
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: there is no file ")
+    assert result.output.count("\n") == 1
+
+
+def test_an_unexpected_error_is_raised(aiopype, target, monkeypatch):
+    target(Flow(object(), "quotes"))
+    monkeypatch.setattr(Flow, "start", lambda self: 1 / 0)
+
+    result = aiopype("run", "quotes.py")
+
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_the_status_of_a_failed_flow_is_the_programs(aiopype, target, monkeypatch):
+    def start(self):
+        raise SystemExit(1)
+
+    target(Flow(object(), "quotes"))
+    monkeypatch.setattr(Flow, "start", start)
+
+    assert aiopype("run", "quotes.py").exit_code == 1
+
+
+# --- broker
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """How embedded brokers were served, each ending with status 3."""
+    calls = []
+
+    def serve(data, port=None):
+        calls.append((data, port))
+        return 3
+
+    monkeypatch.setattr(embedded, "serve", serve)
+    return calls
+
+
+def test_broker_serves_with_its_status(aiopype, served):
+    assert aiopype("broker").exit_code == 3
+    assert served == [(Path(".aiopype/kafka"), None)]
+
+
+def test_broker_serves_at_the_given_place(aiopype, served, tmp_path):
+    aiopype("broker", "--port", "9092", "--data", str(tmp_path))
+
+    assert served == [(tmp_path, 9092)]
+
+
+def test_broker_refuses_a_file_as_its_folder(aiopype, served, tmp_path):
+    (tmp_path / "file").touch()
+
+    assert aiopype("broker", "--data", str(tmp_path / "file")).exit_code == 2
+    assert served == []
+
+
+@pytest.mark.parametrize("error", [BrokerError("no Java"), TargetError("no Java")])
+def test_an_expected_error_of_the_broker_is_one_line(aiopype, monkeypatch, error):
+    def serve(data, port=None):
+        raise error
+
+    monkeypatch.setattr(embedded, "serve", serve)
+
+    result = aiopype("broker")
+
+    assert (result.exit_code, result.output) == (1, "Error: no Java\n")

@@ -1,0 +1,416 @@
+import asyncio
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from aiopype import AsyncFlow, Flow, Source
+from aiopype.errors import BrokerError, ConfigurationError, GraphError
+
+FLOW = """
+import asyncio
+from aiopype import Flow, Manager, Source
+
+class Endless(Source):
+    async def start(self):
+        print("up", flush=True)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            print("tidied", flush=True)
+
+class Ticks(Manager):
+    name = "ticks"
+    def __init__(self, handler):
+        super().__init__(handler)
+        self.source = Endless(self.build_processor_name("source"), handler)
+
+class Config:
+    FLOWS = ["ticks"]
+
+dataflow = Flow(Config())
+if __name__ == "__main__":
+    dataflow.start()
+"""
+
+
+class Endless(Source):
+    """Runs until it is cancelled; says when it has begun and when it has tidied up."""
+
+    def __init__(self, name, handler, begun):
+        super().__init__(name, handler)
+        self.begun = begun
+        self.is_tidied = False
+
+    async def start(self):
+        self.begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(0)
+            self.is_tidied = True
+
+
+def config(*names, **settings):
+    return SimpleNamespace(FLOWS=list(names), **settings)
+
+
+@pytest.fixture
+def begun():
+    return threading.Event()
+
+
+@pytest.fixture
+def built():
+    """The components that a flow built, by the last part of their names."""
+    return {}
+
+
+@pytest.fixture
+def pipeline(declare, numbers, collector, built):
+    """Declares a manager of three numbers and a handler; returns its name."""
+
+    def make(handler="take"):
+        def wire(manager):
+            source = numbers(manager.build_processor_name("source"), manager.handler)
+            sink = collector(manager.build_processor_name("sink"), manager.handler)
+            source.on("number", getattr(sink, handler))
+            built[manager.name] = sink
+
+        return declare(wire).name
+
+    return make
+
+
+@pytest.fixture
+def endless(declare, begun, built):
+    """Declares a manager whose source runs until it is cancelled; returns its name."""
+
+    def wire(manager):
+        name = manager.build_processor_name("source")
+        built["endless"] = Endless(name, manager.handler, begun)
+
+    return declare(wire).name
+
+
+@pytest.fixture
+def beside():
+    """Runs a function in a thread of its own; the test waits for it at the end."""
+    threads = []
+
+    def run(function):
+        threads.append(threading.Thread(target=function))
+        threads[-1].start()
+
+    yield run
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+# --- in process
+
+
+def test_a_flow_runs_until_its_sources_have_ended(pipeline, built):
+    name = pipeline()
+
+    Flow(config(name)).start()
+
+    assert built[name].got == [(0,), (1,), (2,)]
+
+
+def test_a_flow_awaits_coroutine_handlers(pipeline, built):
+    name = pipeline("take_async")
+
+    Flow(config(name)).start()
+
+    assert built[name].got == [(0,), (1,), (2,)]
+
+
+def test_a_flow_runs_all_its_managers(pipeline, built):
+    names = [pipeline(), pipeline()]
+
+    Flow(config(*names)).start()
+
+    assert [built[name].got for name in names] == [[(0,), (1,), (2,)]] * 2
+
+
+def test_a_flow_can_be_started_again(pipeline, built):
+    name = pipeline()
+    flow = Flow(config(name))
+
+    flow.start()
+    first = built[name]
+    flow.start()
+
+    assert built[name] is not first
+    assert built[name].got == [(0,), (1,), (2,)]
+
+
+def test_a_failed_manager_makes_the_status_1_and_the_others_run_to_their_end(pipeline, built):
+    bad, good = pipeline("done"), pipeline()  # `done` takes no argument
+
+    with pytest.raises(SystemExit) as end:
+        Flow(config(bad, good)).start()
+
+    assert end.value.code == 1
+    assert built[good].got == [(0,), (1,), (2,)]
+
+
+def test_a_wrong_configuration_starts_nothing(built, endless, begun):
+    with pytest.raises(ConfigurationError, match="FLOWS"):
+        Flow(SimpleNamespace()).start()
+    with pytest.raises(GraphError, match="no_such_manager"):
+        Flow(config(endless, "no_such_manager")).start()
+
+    assert not begun.is_set()
+
+
+# --- being stopped
+
+
+def test_a_flow_can_be_stopped_from_another_thread(endless, begun, built, beside):
+    flow = Flow(config(endless))
+
+    def stop():
+        assert begun.wait(10)
+        flow.stop()
+
+    beside(stop)
+    flow.start()
+
+    assert built["endless"].is_tidied
+
+
+def test_a_flow_can_be_stopped_by_a_handler(declare, built):
+    def wire(manager):
+        built["source"] = Counting(manager.build_processor_name("source"), manager.handler)
+        built["source"].on("number", built["source"].stop_at_3)
+
+    class Counting(Source):
+        count = 0
+
+        async def start(self):
+            while True:
+                self.count += 1
+                await self.emit_async("number", self.count)
+                await asyncio.sleep(0)
+
+        def stop_at_3(self, number):
+            if number == 3:
+                flow.stop()
+
+    flow = Flow(config(declare(wire).name))
+    flow.start()
+
+    assert built["source"].count >= 3
+
+
+def test_stopping_a_flow_that_does_not_run_is_nothing(pipeline):
+    flow = Flow(config(pipeline()))
+
+    flow.stop()
+    flow.start()
+    flow.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_a_signal_ends_the_flow_with_status_0(environment, tmp_path, number):
+    file = tmp_path / "ticks.py"
+    file.write_text(FLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", str(file)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out) == (0, "tidied\n"), err
+    assert "Traceback" not in err
+
+
+def test_the_signals_are_given_back_at_the_end(pipeline):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    Flow(config(pipeline())).start()
+
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+# --- the name
+
+
+def test_the_name_is_the_given_one():
+    assert Flow(config(NAME="configured"), name="given").name == "given"
+
+
+def test_the_name_is_the_configurations():
+    assert Flow(config(NAME="configured")).name == "configured"
+
+
+@pytest.mark.parametrize("cls", [Flow, AsyncFlow])
+def test_the_name_is_the_stem_of_the_file_that_makes_the_flow(cls):
+    assert cls(config()).name == "test_flow"
+
+
+@pytest.mark.parametrize("run_name", ["__main__", "ticks"])
+def test_the_name_is_the_same_whether_a_file_is_run_or_imported(tmp_path, run_name):
+    file = tmp_path / "ticks.py"
+    file.write_text(FLOW.replace("dataflow.start()", "pass"))
+
+    assert runpy.run_path(str(file), run_name=run_name)["dataflow"].name == "ticks"
+
+
+@pytest.mark.parametrize("stem", ["__init__", "__main__"])
+def test_the_name_of_a_package_is_its_folders(tmp_path, stem):
+    folder = tmp_path / "quotes"
+    folder.mkdir()
+    (folder / f"{stem}.py").write_text(FLOW)
+
+    found = runpy.run_path(str(folder / f"{stem}.py"), run_name="quotes")
+
+    assert found["dataflow"].name == "quotes"
+
+
+def test_a_flow_made_without_a_file_has_a_name():
+    namespace = {"Flow": Flow, "config": config()}
+
+    exec("flow = Flow(config)", namespace)
+
+    assert namespace["flow"].name == "flow"
+
+
+# --- on Kafka
+
+
+class FakeWorker:
+    """Stands for the worker: notes what it was made of, ends when it is told to."""
+
+    made: list = []
+    fails = False
+
+    def __init__(self, settings, address, pipelines):
+        self.settings, self.address, self.pipelines = settings, address, pipelines
+        self.is_stopped = False
+        self.made.append(self)
+
+    def stop(self):
+        self.is_stopped = True
+
+    async def run(self):
+        if self.fails:
+            self.pipelines.supervisor.fail(self.settings.flows[0], LookupError(), "what")
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """The workers that flows make."""
+    from aiopype import worker  # noqa: PLC0415 - it loads Faust
+
+    monkeypatch.setattr(worker, "Worker", FakeWorker)
+    monkeypatch.setattr(FakeWorker, "made", [])
+    monkeypatch.delenv("AIOPYPE_BROKER", raising=False)
+    return FakeWorker
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """The folders in which an embedded broker was started, and whether it was stopped."""
+    from aiopype import broker  # noqa: PLC0415 - only here
+
+    steps = []
+
+    @contextmanager
+    def running(folder):
+        steps.append(folder)
+        yield SimpleNamespace(address="embedded:1")
+        steps.append("stopped")
+
+    monkeypatch.setattr(broker, "running", running)
+    return steps
+
+
+def test_a_worker_runs_on_the_configured_broker(worker, embedded, pipeline):
+    AsyncFlow(config(pipeline(), BROKER="configured:1")).start()
+
+    (made,) = worker.made
+    assert made.address == "configured:1"
+    assert embedded == []
+
+
+def test_a_worker_runs_on_the_broker_of_the_command_line(worker, embedded, pipeline):
+    AsyncFlow(config(pipeline(), BROKER="configured:1")).start(broker="given:1")
+
+    (made,) = worker.made
+    assert made.address == "given:1"
+
+
+def test_a_worker_without_a_broker_runs_on_an_embedded_one(worker, embedded, pipeline, tmp_path):
+    AsyncFlow(config(pipeline(), DATA_DIR=tmp_path)).start()
+
+    (made,) = worker.made
+    assert made.address == "embedded:1"
+    assert embedded == [tmp_path / "kafka", "stopped"]
+
+
+def test_a_worker_gets_the_settings_and_the_managers(worker, pipeline):
+    name = pipeline()
+
+    AsyncFlow(config(name, BROKER="configured:1"), name="quotes").start()
+
+    (made,) = worker.made
+    assert made.settings.name == "quotes"
+    assert [manager.name for manager in made.pipelines.managers] == [name]
+
+
+def test_stopping_the_flow_stops_the_worker(worker, pipeline):
+    flow = AsyncFlow(config(pipeline(), BROKER="configured:1"))
+    flow.start()
+
+    flow.stop()
+
+    assert worker.made[0].is_stopped
+
+
+def test_a_manager_that_failed_on_kafka_makes_the_status_1(worker, pipeline, monkeypatch):
+    monkeypatch.setattr(FakeWorker, "fails", True)
+
+    with pytest.raises(SystemExit) as end:
+        AsyncFlow(config(pipeline(), BROKER="configured:1")).start()
+
+    assert end.value.code == 1
+
+
+def test_a_wrong_configuration_starts_no_broker(worker, embedded):
+    with pytest.raises(GraphError):
+        AsyncFlow(config("no_such_manager")).start()
+
+    assert embedded == []
+    assert worker.made == []
+
+
+def test_a_broker_that_cannot_be_started_is_said_so(worker, pipeline, monkeypatch):
+    from aiopype import broker  # noqa: PLC0415 - only here
+
+    @contextmanager
+    def running(folder):
+        raise BrokerError("no Java")
+        yield
+
+    monkeypatch.setattr(broker, "running", running)
+
+    with pytest.raises(BrokerError, match="no Java"):
+        AsyncFlow(config(pipeline())).start()
+    assert worker.made == []
