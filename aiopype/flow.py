@@ -133,7 +133,8 @@ def _signals(stop: Callable[[], None]) -> Any:
 
 
 def _threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    loop.call_soon_threadsafe(call)
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the flow has ended
+        loop.call_soon_threadsafe(call)
 
 
 def _exit_if_failed(pipelines: Pipelines) -> None:
@@ -147,5 +148,7 @@ def _name_of_caller() -> str:
     while frame is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
     found = frame.f_globals.get("__file__") if frame is not None else None
-    file = Path(found or "flow")
+    file = Path(found or "flow.py")
+    if file.suffix != ".py":
+        return "flow"  # standard input, an interactive session
     return file.parent.name if file.stem in {"__init__", "__main__"} else file.stem

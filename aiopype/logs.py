@@ -33,6 +33,8 @@ def set_up(level: str = "INFO") -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    # The first look-up of a new group finds no coordinator and is tried again at once; aiokafka
-    # logs that as an error, in every first start of a flow.
-    return "GroupCoordinatorNotAvailableError" not in record.getMessage()
+    # Two things that aiokafka warns of and that are as they should be: the first look-up of a new
+    # group finds no coordinator and is tried again at once; and a member hears of a rebalance by
+    # a heartbeat that is refused.
+    text = record.getMessage()
+    return not ("GroupCoordinatorNotAvailableError" in text or "because it is rebalancing" in text)

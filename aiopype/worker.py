@@ -64,7 +64,7 @@ class _App(faust.App):
     """A Faust app that ends its sources and its batches before Faust stops the agents."""
 
     BootStrategy = _Boot
-    mundane_level = "debug"
+    logger = logging.getLogger("faust.app")  # else mode logs its inner life as this module's
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,7 +101,8 @@ class Worker:
     def stop(self) -> None:
         """End the run; may be called from any thread and from handlers."""
         if self._loop is not None and self._stopping is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def run(self) -> None:
         """Run until `stop`, SIGTERM or SIGINT, or until every manager has failed.

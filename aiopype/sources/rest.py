@@ -94,7 +94,7 @@ class RestSource(Source):
                 await asyncio.sleep(max(0.0, began + self.request_interval - loop.time()))
 
     async def error_handler(self, error: Exception) -> None:
-        """Called with each error; may be overridden."""
+        """Called with each error; may be overridden. What it raises ends `start`."""
         self.logger.warning("GET %s: %s: %s", self.url, type(error).__name__, error)
 
     async def _ask(self, session: aiohttp.ClientSession) -> tuple[Any, str]:

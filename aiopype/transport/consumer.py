@@ -226,6 +226,13 @@ class Consumer(driver.Consumer):
         """Join the group for these topics; a flow of sources alone has none and joins nothing."""
         if topics := list(topics):
             await super().subscribe(topics)
+        else:
+            # Faust has not started before its first assignment.
+            self.add_future(self._assign_nothing())
+
+    async def _assign_nothing(self) -> None:
+        self.app.on_rebalance_start()
+        await self.on_partitions_assigned(set(), self.app.consumer_generation_id)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Take partitions over; Faust then seeks to what is committed and lets records flow."""

@@ -49,7 +49,7 @@ def javas_in(folder: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
         try:
-            if "java" in process.name() and str(folder) in " ".join(process.cmdline()):
+            if "java" in process.name() and Path(process.cwd()) == folder:
                 found.append(process.pid)
         except psutil.Error:
             continue

@@ -1,0 +1,335 @@
+import asyncio
+import time
+
+import pytest
+
+from aiopype import Processor, Source, SyncProtocol
+from aiopype.errors import CodecError, EmitError, HandlerError
+
+
+class Splitter(Processor):
+    """Emits `half` twice for each number, and `number` again until it is 0."""
+
+    def halve(self, number):
+        self.emit("half", number)
+        self.emit("half", number)
+
+    def count_down(self, number):
+        self.emit("seen", number)
+        if number:
+            self.emit("number", number - 1)
+
+    def rekey(self, number):
+        self.emit("half", number, key="new")
+
+    async def halve_later(self, number):
+        await asyncio.sleep(0)
+        self.halve(number)
+
+    def fail(self, number):
+        self.emit("half", number)
+        raise LookupError("mine")
+
+    def emit_async_without_await(self, number):
+        return self.emit_async("half", number)
+
+
+@pytest.fixture
+def protocol():
+    return SyncProtocol()
+
+
+@pytest.fixture
+def source(protocol):
+    return Source("m.source", protocol)
+
+
+@pytest.fixture
+def splitter(protocol):
+    return Splitter("m.splitter", protocol)
+
+
+@pytest.fixture
+def sink(protocol, collector):
+    return collector("m.sink", protocol)
+
+
+@pytest.fixture
+def trace(protocol, monkeypatch):
+    """The key and timestamp of each record that a handler was run with."""
+    from aiopype.protocol import sync  # noqa: PLC0415 - what is watched
+
+    records = []
+
+    def run(subscription, record, original=sync.run):
+        records.append((subscription.handler.__name__, record.key, record.timestamp))
+        return original(subscription, record)
+
+    monkeypatch.setattr(sync, "run", run)
+    return records
+
+
+def test_an_emit_runs_the_pipeline_to_its_end(source, splitter, sink):
+    source.on("number", splitter.halve)
+    splitter.on("half", sink.take)
+
+    source.emit("number", 4)
+
+    assert sink.got == [(4,), (4,)]
+
+
+async def test_an_awaited_emit_runs_the_pipeline_to_its_end(source, splitter, sink):
+    source.on("number", splitter.halve_later)
+    splitter.on("half", sink.take_async)
+
+    await source.emit_async("number", 4)
+
+    assert sink.got == [(4,), (4,)]
+
+
+def test_an_event_that_nobody_is_subscribed_to_is_let_go(source, splitter):
+    source.on("number", splitter.halve)
+
+    source.emit("number", 4)
+    source.emit("other", 4)
+
+
+def test_all_handlers_of_an_event_run_in_order(source, protocol, sink, collector):
+    order = []
+    first, second = (collector(f"m.{name}", protocol) for name in ("first", "second"))
+    first.take = None
+
+    class Ordered(Processor):
+        def one(self, n):
+            order.append(("one", n))
+
+        def two(self, n):
+            order.append(("two", n))
+
+    ordered = Ordered("m.ordered", protocol)
+    source.on("number", ordered.two)
+    source.on("number", ordered.one)
+    source.on("number", second.take)
+
+    source.emit("number", 1)
+
+    assert order == [("two", 1), ("one", 1)]
+    assert second.got == [(1,)]
+
+
+def test_what_a_handler_emits_is_handled_after_it_has_ended_and_first_in_first_out(
+    source, splitter, protocol
+):
+    order = []
+
+    class Noting(Splitter):
+        def parent(self, n):
+            order.append(f"parent {n} begins")
+            self.emit("child", n)
+            self.emit("child", -n)
+            order.append(f"parent {n} ends")
+
+        def child(self, n):
+            order.append(f"child {n}")
+            self.emit("grandchild", n)
+
+        def grandchild(self, n):
+            order.append(f"grandchild {n}")
+
+    noting = Noting("m.noting", protocol)
+    source.on("number", noting.parent)
+    noting.on("child", noting.child)
+    noting.on("grandchild", noting.grandchild)
+
+    source.emit("number", 1)
+
+    assert order == [
+        "parent 1 begins",
+        "parent 1 ends",
+        "child 1",
+        "child -1",
+        "grandchild 1",
+        "grandchild -1",
+    ]
+
+
+def test_a_component_may_be_subscribed_to_itself(source, splitter, sink):
+    source.on("number", splitter.count_down)
+    splitter.on("number", splitter.count_down)
+    splitter.on("seen", sink.take)
+
+    source.emit("number", 2_000)
+
+    assert sink.got == [(n,) for n in range(2_000, -1, -1)]
+
+
+def test_arguments_pass_through_the_codec(source, sink):
+    source.on("number", sink.take)
+
+    source.emit("number", (1, 2), {"a": (3,)}, float("nan"))
+    source.emit("number", 1, unit="EUR")
+
+    assert sink.got == [([1, 2], {"a": [3]}, None), ((1,), {"unit": "EUR"})]
+
+
+def test_handlers_do_not_share_their_arguments(source, sink, protocol):
+    class Spoiler(Processor):
+        def spoil(self, prices):
+            prices.clear()
+
+    source.on("prices", Spoiler("m.spoiler", protocol).spoil)
+    source.on("prices", sink.take)
+
+    source.emit("prices", [1, 2])
+
+    assert sink.got == [([1, 2],)]
+
+
+def test_what_has_no_json_form_is_refused(source, sink):
+    source.on("number", sink.take)
+
+    with pytest.raises(CodecError):
+        source.emit("number", object())
+
+
+def test_keys_are_handed_down_until_another_is_given(source, splitter, sink, trace):
+    source.on("number", splitter.rekey)
+    source.on("number", splitter.halve)
+    splitter.on("half", sink.take)
+
+    source.emit("number", 1, key=7)
+
+    assert [(name, key) for name, key, _ in trace] == [
+        ("rekey", b"7"),
+        ("halve", b"7"),
+        ("take", b"new"),
+        ("take", b"7"),
+        ("take", b"7"),
+    ]
+
+
+def test_the_time_of_the_source_is_handed_down(source, splitter, sink, trace):
+    source.on("number", splitter.halve)
+    splitter.on("half", sink.take)
+    before = int(time.time() * 1000)
+
+    source.emit("number", 1)
+
+    (timestamp,) = {timestamp for *_, timestamp in trace}
+    assert before <= timestamp <= int(time.time() * 1000)
+
+
+def test_a_key_of_a_wrong_type_is_refused(source, sink):
+    source.on("number", sink.take)
+
+    with pytest.raises(EmitError, match="a key is a str, bytes or int"):
+        source.emit("number", 1, key=1.5)
+    assert sink.got == []
+
+
+# --- coroutine handlers
+
+
+def test_emit_refuses_a_coroutine_handler_and_says_what_to_use(source, sink):
+    source.on("number", sink.take_async)
+
+    with pytest.raises(EmitError, match=r"m.source.number -> m.sink.take_async .*emit_async"):
+        source.emit("number", 1)
+    assert sink.got == []
+
+
+def test_emit_refuses_a_coroutine_handler_behind_others_too(source, splitter, sink):
+    source.on("number", splitter.halve)
+    splitter.on("half", sink.take_async)
+
+    with pytest.raises(EmitError, match="emit_async"):
+        source.emit("number", 1)
+
+
+async def test_functions_and_coroutines_run_in_the_order_of_their_subscriptions(
+    source, protocol, collector
+):
+    one = collector("m.one", protocol)
+    source.on("number", one.take_async)
+    source.on("number", one.take)
+    source.on("number", one.take_async)
+
+    await source.emit_async("number", 1)
+
+    assert one.got == [(1,), (1,), (1,)]
+
+
+# --- failures
+
+
+@pytest.mark.parametrize("how", ["emit", "emit_async"])
+def test_what_a_handler_raises_comes_back_to_the_source_as_its_cause(source, splitter, how):
+    source.on("number", splitter.fail)
+
+    with pytest.raises(HandlerError, match="LookupError in .*m.splitter.fail: mine") as failure:
+        if how == "emit":
+            source.emit("number", 1)
+        else:
+            asyncio.run(source.emit_async("number", 1))
+    assert isinstance(failure.value.__cause__, LookupError)
+
+
+def test_what_a_failed_handler_emitted_is_dropped(source, splitter, sink):
+    source.on("number", splitter.fail)
+    splitter.on("half", sink.take)
+
+    with pytest.raises(HandlerError):
+        source.emit("number", 1)
+
+    assert sink.got == []
+
+
+def test_the_source_can_go_on_after_a_failure(source, splitter, sink):
+    source.on("number", sink.take)
+    source.on("number", splitter.fail)
+
+    for n in (1, 2):
+        with pytest.raises(HandlerError):
+            source.emit("number", n)
+
+    assert sink.got == [(1,), (2,)]
+
+
+def test_a_function_that_returns_an_awaitable_is_refused(source, splitter):
+    source.on("number", splitter.emit_async_without_await)
+
+    with pytest.raises(HandlerError, match="declare the handler with `async def`"):
+        source.emit("number", 1)
+
+
+# --- once
+
+
+def test_once_gets_the_first_event_only(source, sink):
+    source.once("number", sink.take)
+
+    for n in range(3):
+        source.emit("number", n)
+
+    assert sink.got == [(0,)]
+
+
+async def test_once_gets_the_first_event_only_of_events_that_come_at_once(source, sink):
+    source.once("number", sink.take_async)
+
+    await asyncio.gather(*(source.emit_async("number", n) for n in range(3)))
+
+    assert sink.got == [(0,)]
+
+
+def test_once_beside_on_leaves_the_others(source, sink, protocol, collector):
+    other = collector("m.other", protocol)
+    source.once("number", sink.take)
+    source.on("number", other.take)
+
+    for n in range(2):
+        source.emit("number", n)
+
+    assert sink.got == [(0,)]
+    assert other.got == [(0,), (1,)]
+    assert source.listeners("number") == [other.take]
