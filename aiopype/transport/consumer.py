@@ -133,6 +133,7 @@ class Consumer(driver.Consumer):
         self.partitions: dict[TP, Partition] = {}
         self.ledger: Ledger = self.transport.ledger
         self.is_feeding = True
+        self.turns = asyncio.Lock()
         self._woken: asyncio.Future[None] | None = None
 
     def _new_consumer_thread(self) -> LoopThread:

@@ -19,9 +19,9 @@ __all__ = ["AtLeastOnce", "Ledger"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two commits under load. A killed worker repeats what it finished since; a commit
-#: a batch would cost a request for every event of a quiet topic.
-COMMIT_SECONDS = 0.1
+#: Pause after a commit: what a killed worker has finished since is done again. Shorter costs more
+#: requests on quiet topics; measured under load, 0.1 s is no faster.
+COMMIT_SECONDS = 0.02
 
 #: An attempt to commit ends after this; the offsets stay due.
 ATTEMPT_SECONDS = 5.0

@@ -67,7 +67,13 @@ class Delivery(Protocol):
 
 
 class Feed(Protocol):
-    """What a partition needs of the consumer."""
+    """What a partition needs of the consumer.
+
+    Attributes:
+        turns: held by the batch whose handlers run.
+    """
+
+    turns: asyncio.Lock
 
     @property
     def is_feeding(self) -> bool:
@@ -155,7 +161,9 @@ class Partition:
 
     async def _run(self, batch: Batch, index: int) -> None:
         seconds = BATCH_SECONDS if index == 0 else float("inf")
-        outcome = await run_batch(self.subscriptions[index], batch.records, seconds=seconds)
+        outcome = await run_batch(
+            self.subscriptions[index], batch.records, seconds=seconds, turns=self._feed.turns
+        )
         if batch is not self._work:
             return  # revoked while it was handled
         if outcome.failure is not None:
