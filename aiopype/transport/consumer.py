@@ -229,7 +229,7 @@ class Consumer(driver.Consumer):
             await super().subscribe(topics)
         else:
             # Faust has not started before its first assignment.
-            self.add_future(self._assign_nothing())
+            _ = self.add_future(self._assign_nothing())
 
     async def _assign_nothing(self) -> None:
         self.app.on_rebalance_start()
