@@ -106,7 +106,7 @@ async def _run_functions(
     turns: asyncio.Lock,
 ) -> tuple[int, Exception | None]:
     # One outbox serves the batch: between two turns of the loop nothing else can run, and it is
-    # closed during them. Measured: an outbox and a context variable an event cost 7 % of the rate.
+    # closed during them. Measured: an outbox an event costs 0.33 us, of 4 us in a step.
     invoke = subscription.invoke
     outbox = Outbox(emitted, None, 0)
     current_outbox.set(outbox)

@@ -26,7 +26,7 @@ __all__ = ["Consumer", "LoopThread"]
 
 logger = logging.getLogger(__name__)
 
-#: Most records of a batch. Measured: 4,000 instead of 1,000 is a fifth more, beyond it nothing.
+#: Most records of a batch. Measured: 4,000 instead of 1,000 makes a fifth more events a second.
 BATCH_RECORDS = 4_000
 
 #: How long the broker may hold a fetch that finds nothing: a partition that gets room meanwhile

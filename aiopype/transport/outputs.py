@@ -25,7 +25,7 @@ class Packed(NamedTuple):
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition of a key as Kafka's own clients choose it.
 
-    Cached: aiokafka's murmur2 is Python, 3 us for a key of 10 bytes, and keys come again.
+    Cached: aiokafka's murmur2 is Python, 1.7 us for a key of 10 bytes, and keys come again.
     """
     # The sign bit is masked off as in org.apache.kafka.common.utils.Utils.toPositive.
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)

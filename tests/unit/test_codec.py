@@ -248,7 +248,9 @@ def test_a_list_that_contains_itself_is_refused():
 
 
 def test_the_refusal_shows_the_argument_shortly():
-    with pytest.raises(CodecError, match=r"arguments \('xxx.* have no JSON form: .*object") as refusal:
+    with pytest.raises(
+        CodecError, match=r"arguments \('xxx.* have no JSON form: .*object"
+    ) as refusal:
         encode(("x" * 10_000, object()), {"name": "y" * 10_000})
 
     assert len(str(refusal.value)) < 400
@@ -339,7 +341,7 @@ def test_an_envelope_needs_no_keyword_arguments():
 
 
 def test_space_and_small_exponents_do_not_matter():
-    assert decode(b' [ 1 , 1e-400 ]\n') == ((1, 0.0), {})
+    assert decode(b" [ 1 , 1e-400 ]\n") == ((1, 0.0), {})
 
 
 def test_the_last_of_two_same_names_counts():

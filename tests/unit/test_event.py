@@ -21,7 +21,9 @@ def test_a_key_is_text_bytes_or_digits_on_the_wire(key, raw):
     assert key_bytes(key) == raw
 
 
-@pytest.mark.parametrize("key", [1.5, True, False, ("a",), ["a"], {"a": 1}, object(), bytearray(b"a")])
+@pytest.mark.parametrize(
+    "key", [1.5, True, False, ("a",), ["a"], {"a": 1}, object(), bytearray(b"a")]
+)
 def test_a_key_of_another_type_is_refused_by_its_type(key):
     with pytest.raises(EmitError, match=f"is a {type(key).__name__}; a key is a str, bytes or int"):
         key_bytes(key)

@@ -150,9 +150,7 @@ def test_a_keyword_argument_may_be_named_as_the_envelope_is(processor, recorder)
 # --- emit in a handler
 
 
-async def test_emits_in_a_handler_are_added_to_the_outbox_of_its_event(
-    processor, recorder, outbox
-):
+async def test_emits_in_a_handler_are_added_to_the_outbox_of_its_event(processor, recorder, outbox):
     processor.emit("price", 1)
     await processor.emit_async("price", 2, key="MSFT")
 

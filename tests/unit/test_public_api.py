@@ -29,12 +29,15 @@ def state():
     }
 """
 
-CHECK = STATE + """
+CHECK = (
+    STATE
+    + """
 before = json.loads(json.dumps(state()))
 import aiopype, aiopype.sources, aiopype.cli, aiopype.target
 after = json.loads(json.dumps(state()))
 print(json.dumps({key: [before[key], after[key]] for key in before if before[key] != after[key]}))
 """
+)
 
 IN_PROCESS = """
 import json, sys

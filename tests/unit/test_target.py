@@ -64,7 +64,9 @@ def test_a_file_elsewhere_leads_to_its_flow(write):
 
 def test_a_file_can_import_what_lies_beside_it(write):
     write("project/beside_ticks.py", "NAME = 'from beside'")
-    write("project/ticks_importing.py", FLOW + "from beside_ticks import NAME\ndataflow.name = NAME")
+    write(
+        "project/ticks_importing.py", FLOW + "from beside_ticks import NAME\ndataflow.name = NAME"
+    )
 
     assert load_flow("project/ticks_importing.py").name == "from beside"
 
@@ -103,7 +105,8 @@ def test_a_file_that_is_not_python_is_refused(write):
 
 
 @pytest.mark.parametrize(
-    ("text", "error"), [("def", SyntaxError), ("1 / 0", ZeroDivisionError), ("import nix", ImportError)]
+    ("text", "error"),
+    [("def", SyntaxError), ("1 / 0", ZeroDivisionError), ("import nix", ImportError)],
 )
 def test_what_a_file_raises_is_raised(write, text, error):
     write("raising_file.py", text)

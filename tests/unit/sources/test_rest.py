@@ -20,6 +20,7 @@ class Server:
         self.modes = ["good"]
         self.requests = 0
         self.date = DATE
+        self.closing = asyncio.Event()
 
     async def answer(self, request):
         mode = self.modes[min(self.requests, len(self.modes) - 1)]
@@ -74,7 +75,8 @@ class Server:
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(b"[1, ")
-        await asyncio.Event().wait()
+        await self.closing.wait()
+        return response
 
     async def broken_off(self, request):
         response = web.StreamResponse(headers={"Content-Length": "100"})
@@ -96,12 +98,13 @@ async def server():
     app = web.Application()
     app.router.add_get("/", server.answer)
     app.on_response_prepare.append(server.set_date)
-    runner = web.AppRunner(app, shutdown_timeout=0)
+    runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
     yield server
+    server.closing.set()
     await runner.cleanup()
 
 
@@ -183,9 +186,7 @@ async def test_a_date_of_another_zone_is_told_in_utc(polling, server, sink, unti
     assert sink[0][1] == ISO_DATE
 
 
-async def test_the_interval_is_between_the_starts_of_two_requests(
-    polling, server, sink, until
-):
+async def test_the_interval_is_between_the_starts_of_two_requests(polling, server, sink, until):
     server.modes = ["in_pieces"]  # takes 8 ms
     loop = asyncio.get_running_loop()
     polling(request_interval=0.03)
@@ -230,9 +231,7 @@ async def test_after_an_error_it_goes_on(polling, server, sink, until, impatient
 
 
 @pytest.mark.parametrize(("mode", "error"), ERRORS.items(), ids=ERRORS)
-async def test_too_many_errors_in_a_row_are_raised(
-    polling, server, sink, impatient, mode, error
-):
+async def test_too_many_errors_in_a_row_are_raised(polling, server, sink, impatient, mode, error):
     server.modes = [mode]
     task = polling(exception_threshold=2)
 
@@ -329,7 +328,9 @@ def test_the_options_can_be_given(recorder):
 
 
 def test_an_unknown_option_is_refused_with_those_there_are(recorder):
-    with pytest.raises(ConfigurationError, match="no option 'interval'; there are .*request_interval"):
+    with pytest.raises(
+        ConfigurationError, match="no option 'interval'; there are .*request_interval"
+    ):
         RestSource("m.source", recorder, "http://127.0.0.1/", {"interval": 1})
 
 
