@@ -45,7 +45,7 @@ def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         return b"[" + value + b"]"
     # The scan for the quoted names is two memchr calls; only a hit is looked at closely.
     if b'"$args"' in value or b'"$kwargs"' in value:
-        _refuse_reserved(value)
+        _refuse_reserved(_parse(value))
     return value
 
 
@@ -104,8 +104,8 @@ def _bare(data: Any) -> CodecError:
     )
 
 
-def _refuse_reserved(value: bytes) -> None:
-    names = {_ARGS, _KWARGS}.intersection(_json_decode(value))
+def _refuse_reserved(data: Any) -> None:
+    names = {_ARGS, _KWARGS}.intersection(data)
     if names:
         raise CodecError(
             f"the object uses the reserved name {min(names)!r}; rename it, or pass the object "
@@ -114,7 +114,10 @@ def _refuse_reserved(value: bytes) -> None:
 
 
 def _brief(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    return f"{args!r:.80} {kwargs!r:.80}" if kwargs else f"{args!r:.80}"
+    try:
+        return f"{args!r:.80} {kwargs!r:.80}" if kwargs else f"{args!r:.80}"
+    except Exception:  # noqa: BLE001 - a repr is the user's code, and may be what is wrong
+        return "(" + ", ".join(type(arg).__name__ for arg in (*args, *kwargs.values())) + ")"
 
 
 def _start(value: bytes | None) -> str:

@@ -46,7 +46,10 @@ def key_bytes(key: Any) -> bytes:
         EmitError: `key` is not a str, bytes or int.
     """
     if isinstance(key, str):
-        return key.encode()
+        try:
+            return key.encode()
+        except UnicodeEncodeError as error:
+            raise EmitError(f"key={key!r} has no UTF-8 form: {error}") from error
     if isinstance(key, bytes):
         return key
     if isinstance(key, int) and not isinstance(key, bool):

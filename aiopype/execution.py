@@ -90,11 +90,10 @@ async def run_batch(
             handled, error = await _run_coroutines(subscription, records, emitted, until)
         else:
             turns = turns or asyncio.Lock()
-            async with turns:
-                handled, error = await _run_functions(subscription, records, emitted, until, turns)
+            handled, error = await _run_functions(subscription, records, emitted, until, turns)
     finally:
         current_outbox.reset(token)
-    failure = Failure(subscription, records[handled], error) if error else None
+    failure = None if error is None else Failure(subscription, records[handled], error)
     return Outcome(handled, emitted, failure)
 
 
@@ -111,6 +110,7 @@ async def _run_functions(
     outbox = Outbox(emitted, None, 0)
     current_outbox.set(outbox)
     handled = 0
+    holds: bool = await turns.acquire()
     turn = monotonic() + SLICE_SECONDS
     try:
         for record in records:
@@ -130,15 +130,18 @@ async def _run_functions(
                 if now >= until:
                     break
                 outbox.is_open = False
+                # The loop goes round while the turn is still held, so that the others queue for
+                # it; each would take it as it comes and run before the loop is round.
+                await asyncio.sleep(0)
                 turns.release()
-                try:
-                    await asyncio.sleep(0)
-                finally:
-                    await turns.acquire()
+                holds = False
+                holds = await turns.acquire()
                 outbox.is_open = True
                 turn = monotonic() + SLICE_SECONDS
     finally:
         outbox.is_open = False
+        if holds:  # not when it was cancelled while it waited for its turn
+            turns.release()
     return handled, None
 
 
@@ -155,6 +158,11 @@ async def _run_coroutines(
         mark = len(emitted)
         try:
             await invoke(record.value)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            del emitted[mark:]
+            return handled, _own_cancellation(subscription, error)
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises is a value
             del emitted[mark:]
             return handled, error
@@ -168,6 +176,18 @@ async def _run_coroutines(
             await asyncio.sleep(0)
             turn = monotonic() + SLICE_SECONDS
     return handled, None
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _own_cancellation(subscription: Subscription, error: BaseException) -> HandlerError:
+    # Nobody cancelled the batch: the handler awaited something that was cancelled.
+    failure = HandlerError(f"{subscription.name} awaited a task that was cancelled")
+    failure.__cause__ = error
+    return failure
 
 
 def _refuse_awaitable(subscription: Subscription, result: Any) -> None:

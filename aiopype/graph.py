@@ -57,6 +57,7 @@ class Graph:
         self.unresolved: set[Topic] = set()
         self._topics: dict[str, dict[str, Topic]] = {}
         self._subscriptions: dict[Topic, list[Subscription]] = {}
+        self._names: set[str] = set()
         self._frozen = False
 
     @property
@@ -81,9 +82,20 @@ class Graph:
         """Return the topic of `event` of `component`, made at the first call."""
         topics = self._topics[component]
         if event not in topics:
-            topics[event] = Topic(component, event)
-            self.unresolved.add(topics[event])
+            topic = Topic(component, event)
+            if topic.name in self._names:
+                raise GraphError(
+                    f"event {event!r} of {component!r} has the topic {topic.name!r}, as another "
+                    "event has; rename the component or the event"
+                )
+            self._names.add(topic.name)
+            topics[event] = topic
+            self.unresolved.add(topic)
         return topics[event]
+
+    def find(self, component: str, event: str) -> Topic | None:
+        """Return the topic of `event` of `component` if it is known."""
+        return self._topics[component].get(event)
 
     def subscribe(
         self, component: str, event: str, handler: Handler, *, once: bool = False
@@ -114,7 +126,13 @@ class Graph:
         self._subscriptions[subscription.topic].remove(subscription)
 
     def remove_all(self, component: str, event: str | None) -> None:
-        """Remove the subscriptions to `event`, or to all events, of `component`."""
+        """Remove the subscriptions to `event`, or to all events, of `component`.
+
+        Raises:
+            GraphError: the flow has started.
+        """
+        if self._frozen:
+            raise GraphError(f"subscriptions of {component!r} are removed after the start")
         for topic in self._topics[component].values():
             if event is None or topic.event == event:
                 self._subscriptions.pop(topic, None)

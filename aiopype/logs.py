@@ -36,5 +36,5 @@ def _is_news(record: logging.LogRecord) -> bool:
     # Two things that aiokafka warns of and that are as they should be: the first look-up of a new
     # group finds no coordinator and is tried again at once; and a member hears of a rebalance by
     # a heartbeat that is refused.
-    text = record.getMessage()
+    text = str(record.msg) + str(record.args)
     return not ("GroupCoordinatorNotAvailableError" in text or "because it is rebalancing" in text)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,34 +51,42 @@ class Settings:
         Raises:
             ConfigurationError: a setting is missing or of a wrong form.
         """
-        flows = getattr(config, "FLOWS", None)
-        if isinstance(flows, str) or not flows or not all(isinstance(f, str) for f in flows):
-            raise ConfigurationError(
-                f"{type(config).__name__}.FLOWS is {flows!r}; "
-                "set it to the list of the names of the managers to run"
-            )
         found = broker or getattr(config, "BROKER", None) or environ.get("AIOPYPE_BROKER")
         data_dir = getattr(config, "DATA_DIR", None) or environ.get("AIOPYPE_DATA_DIR")
         return cls(
-            flows=tuple(flows),
+            flows=_flows(config),
             name=_legal_name(getattr(config, "NAME", None) or name),
             broker=_addresses(found) if found else None,
             data_dir=Path(data_dir or ".aiopype").absolute(),
         )
 
 
-def _legal_name(name: str) -> str:
-    if not all(c.isalnum() or c in "._-" for c in name) or not 0 < len(name) <= 200:
+def _flows(config: Any) -> tuple[str, ...]:
+    given = getattr(config, "FLOWS", None)
+    flows = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else ()
+    if not flows or not all(isinstance(flow, str) for flow in flows):
+        raise ConfigurationError(
+            f"{type(config).__name__}.FLOWS is {given!r}; "
+            "set it to the list of the names of the managers to run"
+        )
+    return flows
+
+
+def _legal_name(name: Any) -> str:
+    # Topics begin with it, so what Kafka takes for a topic counts, with room for a suffix.
+    if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z0-9._-]{1,200}", name):
         raise ConfigurationError(
             f"flow name {name!r}: use letters, digits, '.', '_' and '-', 200 characters at most"
         )
     return name
 
 
-def _addresses(broker: str) -> str:
+def _addresses(broker: Any) -> str:
+    if not isinstance(broker, str):
+        raise ConfigurationError(f"broker {broker!r}: write host:port,... as text")
     addresses = [part.strip().removeprefix("kafka://") for part in broker.split(",")]
     for address in addresses:
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
             raise ConfigurationError(f"broker address {address!r}: write host:port")
     return ",".join(addresses)

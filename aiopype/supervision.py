@@ -79,10 +79,17 @@ class Supervisor:
         async def watched() -> None:
             try:
                 await work
+            except asyncio.CancelledError as error:
+                if task.cancelling():
+                    raise
+                self.fail(manager, error, f"{name} awaited a task that was cancelled")
             except Exception as error:  # noqa: BLE001 - the supervisor is where it ends
                 self.fail(manager, error, f"{name} raised {type(error).__name__}: {error}")
 
-        return asyncio.create_task(watched(), name=name)
+        task = asyncio.create_task(watched(), name=name)
+        # Work that is cancelled before it began would never have been awaited.
+        task.add_done_callback(lambda _: work.close())
+        return task
 
 
 async def stop_task(task: asyncio.Task[Any], seconds: float) -> None:

@@ -29,6 +29,8 @@ def load_flow(target: str) -> Flow:
     if target.endswith(".py") or path.is_file():
         return _only_flow(_import_file(path), target)
     name, _, attribute = target.partition(":")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise TargetError(f"target {target!r}: give the path of a file, or module:attribute")
     module = _import_module(name, target)
     if not attribute:
         return _only_flow(module, target)
@@ -42,14 +44,20 @@ def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise TargetError(f"there is no file {str(path)!r}")
     path = path.resolve()
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A file may be called as a module that is in use, which stays what it is.
+    name = path.stem if path.stem not in sys.modules else f"__{path.stem}__"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TargetError(f"{str(path)!r} is not a Python file")
     # As `python FILE` does: what lies beside the file can be imported.
     sys.path.insert(0, str(path.parent))
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -44,8 +44,9 @@ class Wiring(ABC):
 
     def listeners(self, component: str, event: str) -> list[Callable[..., Any]]:
         """Return the handlers subscribed to an event, in order."""
-        topic = self.graph.topic(component, event)
-        return [subscription.handler for subscription in self.graph.subscriptions(topic)]
+        topic = self.graph.find(component, event)
+        found = [] if topic is None else self.graph.subscriptions(topic)
+        return [subscription.handler for subscription in found]
 
     def remove_all_listeners(self, component: str, event: str | None = None) -> None:
         """Remove the subscriptions to one event, or to all, of a component."""

@@ -104,7 +104,14 @@ class RestSource(Source):
                 body += await answer.content.read(ANSWER_BYTES + 1 - len(body))
             if len(body) > ANSWER_BYTES:
                 raise ValueError(f"the answer is longer than {ANSWER_BYTES} bytes")
-            return msgspec.json.decode(body), _server_time(answer.headers.get("Date"))
+            return _parse(body), _server_time(answer.headers.get("Date"))
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError as error:
+        raise ValueError("the answer is nested too deeply") from error
 
 
 def _server_time(date: str | None) -> str:

@@ -88,4 +88,5 @@ class AtLeastOnce:
         partition = batch.partition
         topic = partition.topic
         await self._producer.send(batch.emitted, partition.number, topic.partitions)
-        self._ledger.done(topic.name, partition.number, batch.position)
+        if not partition.is_closed:  # else it may be another worker's by now
+            self._ledger.done(topic.name, partition.number, batch.position)

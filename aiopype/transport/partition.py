@@ -132,6 +132,11 @@ class Partition:
         """Whether it takes another batch; only then it is fetched."""
         return self._hand is None and not (self._stalled or self._closed)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was given up, or its manager stopped."""
+        return self._closed
+
     def take(self, records: Sequence[Record], position: int) -> None:
         """Take records that were fetched; only when there is room."""
         batch = Batch(self, records, position)

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
 from mode import Service
 
-from aiopype.errors import DeliveryError, OutputRefused
+from aiopype.errors import BrokerError, DeliveryError, OutputRefused
 from aiopype.event import Emitted
 from aiopype.graph import Graph
 from aiopype.transport.admin import Admin
@@ -99,6 +99,8 @@ class Producer(Service):
                     await self._admin.ensure(self._graph.unresolved)
                 producer = await self._open()
                 await _write(producer, pack(emitted, producer.create_batch, partition, partitions))
+        except BrokerError as error:  # a topic cannot be created
+            raise OutputRefused(str(error)) from error
         except _FINAL as error:
             self._discard(producer)
             raise OutputRefused(f"{type(error).__name__}: {error}") from error

@@ -1,6 +1,6 @@
 import contextlib
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import math
 import uuid
@@ -142,7 +142,7 @@ def test_tuples_become_lists(given, got):
         (QuoteStruct("AAPL", 1.5), {"symbol": "AAPL", "price": 1.5}),
         (b"abc", "YWJj"),
         (decimal.Decimal("1.50"), "1.50"),
-        (datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC), "2020-01-02T00:00:00Z"),
+        (dt.datetime(2020, 1, 2, tzinfo=dt.UTC), "2020-01-02T00:00:00Z"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (frozenset([1]), [1]),
     ],
@@ -308,7 +308,7 @@ def test_garbage_is_refused(value, decoder):
 @DECODERS
 @pytest.mark.parametrize("value", BARE, ids=lambda value: value[:12].decode())
 def test_a_bare_scalar_is_refused(value, decoder):
-    with pytest.raises(CodecError, match="bare|is not JSON"):
+    with pytest.raises(CodecError, match=r"bare|is not JSON"):
         decoder(value)
 
 
@@ -349,7 +349,7 @@ def test_the_last_of_two_same_names_counts():
 
 
 def test_the_refusal_shows_how_the_value_begins():
-    with pytest.raises(CodecError, match="value b'garbage.* is not JSON") as refusal:
+    with pytest.raises(CodecError, match=r"value b'garbage.* is not JSON") as refusal:
         decode(b"garbage" * 10_000)
 
     assert len(str(refusal.value)) < 200

@@ -68,7 +68,7 @@ def test_an_event_after_the_handler_has_ended_is_refused():
     box = outbox()
     box.is_open = False
 
-    with pytest.raises(EmitError, match="m.parse.price was emitted after its handler had ended"):
+    with pytest.raises(EmitError, match=r"m.parse.price was emitted after its handler had ended"):
         box.append(TOPIC, None, b"[1]")
 
     assert box.emitted == []

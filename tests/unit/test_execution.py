@@ -293,6 +293,77 @@ async def test_an_empty_batch_is_handled_at_once(subscription, method):
     assert await run_batch(subscription(method), []) == (0, [], None)
 
 
+# --- batches that share their turns
+
+
+async def test_functions_of_two_batches_take_turns(subscription, batch, worker):
+    blocking, turns = subscription("block"), asyncio.Lock()
+
+    await asyncio.gather(
+        *(run_batch(blocking, batch(n, n + 1, n + 2), turns=turns) for n in (10, 20))
+    )
+
+    assert worker.seen == [10, 20, 11, 21, 12, 22]
+
+
+async def test_the_loop_comes_round_after_one_slice_however_many_batches_are_ready(
+    subscription, batch, worker
+):
+    blocking, turns, handled = subscription("block"), asyncio.Lock(), []
+
+    async def beside():
+        while True:
+            handled.append(len(worker.seen))
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(beside())
+    await asyncio.gather(*(run_batch(blocking, batch(n, n + 1), turns=turns) for n in range(5)))
+    task.cancel()
+
+    assert set(range(10)).issubset(handled)
+
+
+@pytest.mark.parametrize("method", ["double", "fail_at_2", "return_future"])
+async def test_the_turn_is_given_back_at_the_end(subscription, batch, method):
+    turns = asyncio.Lock()
+
+    await run_batch(subscription(method), batch(1, 2, 3), turns=turns)
+
+    assert not turns.locked()
+
+
+async def test_a_coroutine_handler_holds_up_no_turn(subscription, batch, turns):
+    shared = asyncio.Lock()
+    task = asyncio.ensure_future(run_batch(subscription("wait_for_ever"), batch(1), turns=shared))
+    await turns()
+
+    assert not shared.locked()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_the_turn_is_given_back_when_a_batch_is_cancelled(
+    subscription, batch, worker, until, times
+):
+    # While others take their turns, and also when the first request is still under way.
+    blocking, turns = subscription("block"), asyncio.Lock()
+    cancelled, *others = (
+        asyncio.ensure_future(run_batch(blocking, batch(n, n + 1, n + 2), turns=turns))
+        for n in (10, 20, 30)
+    )
+    await until(lambda: 10 in worker.seen)
+
+    for _ in range(times):
+        cancelled.cancel()
+        await asyncio.sleep(0)
+
+    results = await asyncio.gather(cancelled, *others, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert [result.handled for result in results[1:]] == [3, 3]
+    assert not turns.locked()
+
+
 # --- whose event an emit belongs to
 
 

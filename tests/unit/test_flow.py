@@ -6,6 +6,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -298,7 +299,7 @@ def test_a_flow_made_without_a_file_has_a_name():
 class FakeWorker:
     """Stands for the worker: notes what it was made of, ends when it is told to."""
 
-    made: list = []
+    made: ClassVar[list] = []
     fails = False
 
     def __init__(self, settings, address, pipelines):

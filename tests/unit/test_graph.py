@@ -47,7 +47,7 @@ def test_components_are_kept_in_the_order_they_were_built(graph):
 
 
 def test_two_components_of_one_name_are_refused(graph, source):
-    with pytest.raises(GraphError, match="two components have the name 'm.source'"):
+    with pytest.raises(GraphError, match=r"two components have the name 'm.source'"):
         graph.add("m.source")
 
 
@@ -183,7 +183,7 @@ def test_the_subscriptions_to_all_events_of_a_component_can_be_removed(graph, so
 def test_a_component_is_refused_after_the_start(graph):
     graph.freeze()
 
-    with pytest.raises(GraphError, match="'m.late' is built after the start"):
+    with pytest.raises(GraphError, match=r"'m.late' is built after the start"):
         graph.add("m.late")
 
 
@@ -217,5 +217,5 @@ def test_two_events_of_one_topic_name_are_refused(recorder):
     Processor("m.a.b", recorder)
     recorder.graph.topic("m.a", "b.c")
 
-    with pytest.raises(GraphError, match="m.a.b.c"):
+    with pytest.raises(GraphError, match=r"m.a.b.c"):
         recorder.graph.topic("m.a.b", "c")

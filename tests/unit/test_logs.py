@@ -69,11 +69,14 @@ def test_setting_up_twice_logs_once(set_up, capsys):
     assert capsys.readouterr().err.count("once") == 1
 
 
-def test_the_first_look_up_of_a_group_is_no_news(set_up, capsys):
+@pytest.mark.parametrize(
+    "text", ["GroupCoordinatorNotAvailableError", "Heartbeat failed because it is rebalancing"]
+)
+def test_what_happens_at_every_start_and_rebalance_is_no_news(set_up, capsys, text):
     set_up()
 
-    logging.getLogger("aiokafka").error("finding: %s", "GroupCoordinatorNotAvailableError")
-    logging.getLogger("aiokafka").error("finding: %s", "another error")
+    logging.getLogger("aiokafka").error("group: %s", text)
+    logging.getLogger("aiokafka").error("group: %s", "another error")
 
     assert capsys.readouterr().err.count("\n") == 1
 

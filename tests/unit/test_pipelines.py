@@ -100,7 +100,7 @@ def test_a_component_that_is_not_named_after_its_manager_is_refused(declare, col
 def test_a_manager_with_a_dot_in_its_name_is_refused(declare):
     manager = declare(name="a.b")
 
-    with pytest.raises(GraphError, match="manager name 'a.b': a '.' separates"):
+    with pytest.raises(GraphError, match=r"manager name 'a.b': a '.' separates"):
         Pipelines([manager.name], SyncProtocol())
 
 

@@ -31,7 +31,7 @@ def test_a_processor_makes_itself_known_to_its_protocol(processor, recorder):
 
 
 def test_two_processors_of_one_name_are_refused(processor, recorder):
-    with pytest.raises(GraphError, match="two components have the name 'm.parse'"):
+    with pytest.raises(GraphError, match=r"two components have the name 'm.parse'"):
         Processor("m.parse", recorder)
 
 
@@ -136,7 +136,7 @@ async def test_what_has_no_json_form_is_refused_where_it_is_emitted(processor, r
 
 
 def test_an_event_that_cannot_be_a_topic_is_refused_where_it_is_emitted(processor):
-    with pytest.raises(GraphError, match="'a price' of 'm.parse' cannot be a topic"):
+    with pytest.raises(GraphError, match=r"'a price' of 'm.parse' cannot be a topic"):
         processor.emit("a price", 1)
 
 
@@ -192,5 +192,5 @@ def test_a_component_has_ended_when_its_protocol_says_so(processor, recorder):
 def test_a_source_without_start_says_what_to_do(recorder):
     source = Source("m.source", recorder)
 
-    with pytest.raises(NotImplementedError, match="'m.source' has no start"):
+    with pytest.raises(NotImplementedError, match=r"'m.source' has no start"):
         asyncio.run(source.start())

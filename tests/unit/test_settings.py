@@ -26,7 +26,7 @@ def test_flows_that_can_be_read_only_once_are_read_once():
 
 @pytest.mark.parametrize("flows", [None, [], (), "prices", [1], ["a", None], 5, True, object])
 def test_flows_of_a_wrong_form_are_refused_with_what_to_do(flows):
-    with pytest.raises(ConfigurationError, match="FLOWS is .*; set it to the list of the names"):
+    with pytest.raises(ConfigurationError, match=r"FLOWS is .*; set it to the list of the names"):
         load(FLOWS=flows)
 
 
@@ -34,7 +34,7 @@ def test_a_configuration_without_flows_is_refused_by_its_class():
     class Config:
         pass
 
-    with pytest.raises(ConfigurationError, match="Config.FLOWS is None"):
+    with pytest.raises(ConfigurationError, match=r"Config.FLOWS is None"):
         Settings.load(Config(), "flow", environ={})
 
 
@@ -56,7 +56,7 @@ def test_a_name_is_of_letters_digits_dots_underscores_and_hyphens(name):
 
 @pytest.mark.parametrize("name", ["a b", "a/b", "a:b", "x" * 201, "a\n"])
 def test_a_name_that_cannot_be_a_group_is_refused(name):
-    with pytest.raises(ConfigurationError, match="flow name .*: use letters, digits"):
+    with pytest.raises(ConfigurationError, match=r"flow name .*: use letters, digits"):
         load(NAME=name)
 
 
@@ -111,7 +111,7 @@ def test_a_broker_is_a_list_of_addresses(given, broker):
     "given", ["localhost", "localhost:", ":9092", "a:b", "a:1,", "a:1,,b:2", "a:-1"]
 )
 def test_a_broker_without_host_or_port_is_refused_with_what_to_write(given):
-    with pytest.raises(ConfigurationError, match="broker address .*: write host:port"):
+    with pytest.raises(ConfigurationError, match=r"broker address .*: write host:port"):
         load(broker=given)
 
 

@@ -164,7 +164,7 @@ def test_a_module_with_two_flows_needs_an_attribute(write):
 
 @pytest.mark.parametrize("target", ["no_such_module", "no_such_module:flow", "no_such.module:flow"])
 def test_a_module_that_is_missing_is_refused_with_what_to_give(target):
-    with pytest.raises(TargetError, match="there is no module .*; give the path of a file"):
+    with pytest.raises(TargetError, match=r"there is no module .*; give the path of a file"):
         load_flow(target)
 
 

@@ -70,9 +70,9 @@ def test_each_source_has_its_own_outbox(protocol, source):
 
 
 async def test_a_source_that_does_not_run_here_cannot_emit(source):
-    with pytest.raises(EmitError, match="'m.source' is no source that runs on this worker"):
+    with pytest.raises(EmitError, match=r"'m.source' is no source that runs on this worker"):
         source.emit("number", 1)
-    with pytest.raises(EmitError, match="'m.source' is no source that runs on this worker"):
+    with pytest.raises(EmitError, match=r"'m.source' is no source that runs on this worker"):
         await source.emit_async("number", 1)
 
 
@@ -81,7 +81,7 @@ def test_a_source_that_no_longer_runs_here_cannot_emit(protocol, source):
     protocol.open_outbox("m.source", outbox)
     protocol.close_outbox("m.source")
 
-    with pytest.raises(EmitError, match="m.source.number was emitted outside of a handler"):
+    with pytest.raises(EmitError, match=r"m.source.number was emitted outside of a handler"):
         source.emit("number", 1)
     assert outbox.got == []
 

@@ -137,5 +137,5 @@ def test_its_event_has_a_topic_from_the_start(recorder):
 
 @pytest.mark.parametrize("interval", [0, -1, 1.5, "60", None, False])
 def test_an_interval_that_is_no_whole_number_from_1_on_is_refused(recorder, interval):
-    with pytest.raises(ConfigurationError, match="'m.clock': interval=.*; give whole seconds"):
+    with pytest.raises(ConfigurationError, match=r"'m.clock': interval=.*; give whole seconds"):
         TimeSource("m.clock", recorder, interval)

@@ -293,7 +293,7 @@ async def test_a_handlers_error_is_not_counted_as_the_servers(server, collector)
     source = RestSource("m.source", protocol, server.url, {"exception_threshold": 5})
     source.on("data", collector("m.sink", protocol).done)  # takes no argument
 
-    with pytest.raises(Exception, match="TypeError in m.source.data -> m.sink.done"):
+    with pytest.raises(Exception, match=r"TypeError in m.source.data -> m.sink.done"):
         await asyncio.wait_for(source.start(), 10)
     assert server.requests == 1
 
@@ -329,7 +329,7 @@ def test_the_options_can_be_given(recorder):
 
 def test_an_unknown_option_is_refused_with_those_there_are(recorder):
     with pytest.raises(
-        ConfigurationError, match="no option 'interval'; there are .*request_interval"
+        ConfigurationError, match=r"no option 'interval'; there are .*request_interval"
     ):
         RestSource("m.source", recorder, "http://127.0.0.1/", {"interval": 1})
 

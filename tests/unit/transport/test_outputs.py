@@ -1,0 +1,219 @@
+import itertools
+
+import pytest
+from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from aiopype.topics import Topic
+from aiopype.transport.outputs import pack, partition_of
+
+#: Signed, from org.apache.kafka.common.utils.UtilsTest.testMurmur2.
+KAFKAS_HASHES = {
+    "21": -973932308,
+    "foobar": -790332482,
+    "a-little-bit-long-string": -985981536,
+    "a-little-bit-longer-string": -1486304829,
+    "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    "abc": 479470107,
+}
+
+
+class FakeBatch:
+    """A record batch that takes some records, as aiokafka's: None says that it is full."""
+
+    def __init__(self, room):
+        self.room = room
+        self.records = []
+        self.is_closed = False
+
+    def append(self, *, key, value, timestamp):
+        assert not self.is_closed
+        if len(self.records) >= self.room:
+            return None
+        self.records.append((key, value, timestamp))
+        return object()
+
+    def close(self):
+        self.is_closed = True
+
+
+def topic(name="m.c.out", partitions=4):
+    made = Topic(*name.rsplit(".", 1))
+    made.partitions = partitions
+    return made
+
+
+def values(packed):
+    return [value for _, value, _ in packed.batch.records]
+
+
+@pytest.fixture
+def packed():
+    """Packs events into batches with this much room."""
+
+    def run(emitted, partition=0, partitions=4, room=1_000):
+        return pack(emitted, lambda: FakeBatch(room), partition, partitions)
+
+    return run
+
+
+@pytest.fixture
+def place(packed):
+    """The partition to which one event goes."""
+
+    def find(key, inherited, partition, partitions, count):
+        (one,) = packed(
+            [(topic(partitions=count), key, b"[]", 0, inherited)], partition, partitions
+        )
+        return one.partition
+
+    return find
+
+
+# --- which partition a key belongs to
+
+
+@pytest.mark.parametrize(("key", "signed"), KAFKAS_HASHES.items())
+def test_a_key_has_the_hash_that_kafkas_own_clients_give_it(key, signed):
+    assert murmur2(key.encode()) & 0xFFFFFFFF == signed & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 4, 7, 1_000])
+@pytest.mark.parametrize(("key", "signed"), KAFKAS_HASHES.items())
+def test_a_key_has_the_partition_that_kafkas_own_clients_choose(key, signed, partitions):
+    # toPositive(murmur2(key)) % partitions, as BuiltInPartitioner.partitionForKey has it
+    assert partition_of(key.encode(), partitions) == (signed & 0x7FFFFFFF) % partitions
+
+
+def test_an_empty_key_has_a_partition():
+    assert partition_of(b"", 4) in range(4)
+
+
+def test_keys_spread_over_all_partitions():
+    assert {partition_of(b"%d" % n, 8) for n in range(200)} == set(range(8))
+
+
+# --- which partition an event goes to
+
+
+@pytest.mark.parametrize("partition", range(4))
+def test_an_unchanged_key_keeps_the_number_where_both_topics_have_as_many_partitions(
+    place, partition
+):
+    assert place(b"foobar", True, partition, 4, count=4) == partition
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_an_unchanged_key_is_hashed_where_the_topics_differ_in_partitions(place, count):
+    for partition in range(4):
+        assert place(b"foobar", True, partition, 4, count) == partition_of(b"foobar", count)
+
+
+def test_a_new_key_is_hashed(place):
+    for partition in range(4):
+        assert place(b"foobar", False, partition, 4, count=4) == partition_of(b"foobar", 4)
+
+
+@pytest.mark.parametrize("partition", range(4))
+def test_an_event_without_a_key_keeps_the_number(place, partition):
+    assert place(None, True, partition, 4, count=4) == partition
+
+
+def test_an_event_without_a_key_folds_the_number_where_there_are_fewer_partitions(place):
+    assert [place(None, True, partition, 4, count=2) for partition in range(4)] == [0, 1, 0, 1]
+
+
+def test_an_event_of_a_source_goes_by_its_key(place):
+    assert place(b"foobar", False, 123_456, None, count=4) == partition_of(b"foobar", 4)
+
+
+def test_an_event_of_a_source_without_a_key_goes_by_the_given_number(place):
+    assert place(None, False, 123_456, None, count=5) == 123_456 % 5
+
+
+def test_an_empty_key_is_hashed_and_not_taken_for_none(place):
+    for partition in range(4):
+        assert place(b"", False, partition, 4, count=4) == partition_of(b"", 4)
+
+
+# --- packing
+
+
+def test_nothing_emitted_makes_no_batch(packed):
+    assert packed([]) == []
+
+
+def test_key_value_and_timestamp_are_packed_as_they_are(packed):
+    (one,) = packed([(topic(), b"k", b"[1]", 1_234, False)])
+
+    assert one.topic == "m.c.out"
+    assert one.batch.records == [(b"k", b"[1]", 1_234)]
+
+
+def test_every_batch_is_closed(packed):
+    events = [(topic(), b"%d" % n, b"[]", 0, False) for n in range(20)]
+
+    assert all(one.batch.is_closed for one in packed(events, room=2))
+
+
+def test_events_of_one_partition_share_a_batch_whatever_comes_between(packed):
+    one, other = topic("m.c.one"), topic("m.c.other")
+    events = [(t, None, b"[%d]" % n, 0, True) for n, t in enumerate([one, other] * 3)]
+
+    batches = packed(events, partition=2)
+
+    assert [(b.topic, b.partition, values(b)) for b in batches] == [
+        ("m.c.one", 2, [b"[0]", b"[2]", b"[4]"]),
+        ("m.c.other", 2, [b"[1]", b"[3]", b"[5]"]),
+    ]
+
+
+def test_a_full_batch_is_followed_by_another(packed):
+    events = [(topic(), None, b"[%d]" % n, 0, True) for n in range(7)]
+
+    batches = packed(events, partition=3, room=3)
+
+    assert [values(b) for b in batches] == [
+        [b"[0]", b"[1]", b"[2]"],
+        [b"[3]", b"[4]", b"[5]"],
+        [b"[6]"],
+    ]
+    assert {(b.topic, b.partition) for b in batches} == {("m.c.out", 3)}
+
+
+def test_an_event_longer_than_a_batch_has_one_of_its_own():
+    # The broker decides whether it is too long; here it must not vanish.
+    events = [(topic(), None, b"x" * n, 0, True) for n in (10, 5_000, 10)]
+
+    batches = pack(events, lambda: BatchBuilder(1_000, 0), 0, 4)
+
+    assert [one.batch.record_count() for one in batches] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 1_000])
+def test_each_partition_has_all_its_events_in_order(packed, room):
+    topics = [topic("m.c.one", 2), topic("m.c.two", 3)]
+    keys = [b"a", None, b"b", b"c"]
+    events = [(topics[n % 2], keys[n % 4], b"[%d]" % n, n, bool(n % 3)) for n in range(100)]
+
+    batches = packed(events, partition=1, partitions=2, room=room)
+
+    found = {}
+    for batch in batches:
+        found.setdefault((batch.topic, batch.partition), []).extend(
+            int(value[1:-1]) for value in values(batch)
+        )
+    assert all(numbers == sorted(numbers) for numbers in found.values())
+    assert sorted(itertools.chain(*found.values())) == list(range(100))
+
+
+def test_each_event_of_a_key_goes_to_one_partition(packed):
+    events = [(topic(), b"%d" % (n % 5), b"[%d]" % n, 0, False) for n in range(50)]
+
+    where = {}
+    for batch in packed(events, room=4):
+        for key, _, _ in batch.batch.records:
+            where.setdefault(key, set()).add(batch.partition)
+
+    assert {key: len(places) for key, places in where.items()} == dict.fromkeys(where, 1)
+    assert len(where) == 5
