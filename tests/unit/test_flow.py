@@ -213,6 +213,38 @@ def test_a_flow_can_be_stopped_by_a_handler(declare, built):
     assert built["source"].count >= 3
 
 
+def test_a_stopped_source_can_await_its_own_tasks_while_it_tidies_up(declare, begun, beside):
+    done = []
+
+    class Writing(Source):
+        async def start(self):
+            writer = asyncio.ensure_future(self.write())
+            begun.set()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                await writer
+
+        async def write(self):
+            while not flow_is_stopped.is_set():
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)
+            done.append("written")
+
+    def stop():
+        assert begun.wait(10)
+        flow.stop()
+        flow_is_stopped.set()
+
+    flow_is_stopped = threading.Event()
+    name = declare(lambda manager: Writing(f"{manager.name}.source", manager.handler)).name
+    flow = Flow(config(name))
+    beside(stop)
+    flow.start()
+
+    assert done == ["written"]
+
+
 def test_stopping_a_flow_that_does_not_run_is_nothing(pipeline):
     flow = Flow(config(pipeline()))
 

@@ -91,15 +91,18 @@ def test_the_failures_that_are_handed_out_are_a_copy(supervisor):
     assert supervisor.failures == {}
 
 
-async def test_none_is_left_when_all_have_failed_or_ended(supervisor, turns):
+@pytest.mark.parametrize("last", ["fails", "ends"])
+async def test_none_is_left_when_all_have_failed_or_ended(supervisor, turns, last):
     waiting = asyncio.ensure_future(supervisor.none_left())
+    ways = [lambda manager: supervisor.fail(manager, LookupError(), "what"), supervisor.end]
+    first, second = ways if last == "ends" else reversed(ways)
 
-    supervisor.fail("a", LookupError(), "what")
+    first("a")
     await turns()
     assert not waiting.done()
 
-    supervisor.end("b")
-    await waiting
+    second("b")
+    await asyncio.wait_for(waiting, 5)
 
 
 async def test_watched_work_has_the_name_it_was_given(supervisor):

@@ -83,6 +83,23 @@ async def test_a_clock_that_is_set_back_ticks_no_instant_again(ticking):
     assert await move(30.0) == [20, 30]
 
 
+async def test_a_clock_that_is_set_back_while_it_ticks_ticks_no_instant_again(
+    recorder,
+):
+    readings = iter([0.0, 10.0, 5.0, 20.0, 20.0])
+
+    def clock():
+        try:
+            return next(readings)
+        except StopIteration:
+            raise asyncio.CancelledError from None
+
+    with pytest.raises(asyncio.CancelledError):
+        await TimeSource("m.clock", recorder, 10, clock).start()
+
+    assert [value for *_, value in recorder.sent] == [b"[10]", b"[20]"]
+
+
 async def test_the_ticks_are_whole_numbers(ticking):
     move = await ticking(interval=1, now=0.25)
 

@@ -1,5 +1,6 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -186,15 +187,44 @@ async def test_a_date_of_another_zone_is_told_in_utc(polling, server, sink, unti
     assert sink[0][1] == ISO_DATE
 
 
-async def test_the_interval_is_between_the_starts_of_two_requests(polling, server, sink, until):
-    server.modes = ["in_pieces"]  # takes 8 ms
-    loop = asyncio.get_running_loop()
-    polling(request_interval=0.03)
+@pytest.fixture
+def slept(monkeypatch):
+    """The pauses that sources made; none is waited for."""
+    pauses = []
 
-    await until(lambda: sink)
-    began = loop.time()
-    await until(lambda: len(sink) >= 6)
-    assert 5 * 0.03 * 0.8 < loop.time() - began < 5 * (0.03 + 0.03)
+    async def sleep(seconds):
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    loop = SimpleNamespace(sleep=sleep, get_running_loop=asyncio.get_running_loop)
+    monkeypatch.setattr(rest, "asyncio", loop)
+    return pauses
+
+
+async def test_the_interval_is_between_the_starts_of_two_requests(polling, server, until, slept):
+    server.modes = ["in_pieces"]  # takes 8 ms at least
+    polling(request_interval=1_000)
+
+    await until(lambda: slept)
+    assert 900 < slept[0] < 1_000 - 0.008
+
+
+async def test_an_answer_that_took_longer_than_the_interval_is_followed_at_once(
+    polling, server, until, slept
+):
+    server.modes = ["in_pieces"]
+    polling(request_interval=0.001)
+
+    await until(lambda: slept)
+    assert slept[0] == 0
+
+
+async def test_after_an_error_it_waits_as_after_an_answer(polling, server, until, slept):
+    server.modes = ["status_500"]
+    polling(request_interval=1_000)
+
+    await until(lambda: slept)
+    assert 900 < slept[0] < 1_000
 
 
 # --- errors
