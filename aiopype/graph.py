@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from aiopype.codec import Invoke, bind
 from aiopype.errors import GraphError
 from aiopype.topics import Topic
 
-__all__ = ["Graph", "Handler", "Subscription"]
+__all__ = ["Graph", "Handler", "Subscription", "manager_of"]
 
 Handler = Callable[..., Any]
 
@@ -43,6 +44,11 @@ class Subscription:
     def name(self) -> str:
         """`<topic> -> <manager>.<component>.<method>`, as logs and errors write it."""
         return f"{self.topic.name} -> {self.component}.{self.handler.__name__}"
+
+
+def manager_of(name: str) -> str:
+    """Return the manager's part of the full name of a component or topic."""
+    return name.split(".", maxsplit=1)[0]
 
 
 class Graph:
@@ -116,6 +122,11 @@ class Graph:
                 f"handler {handler!r} of event {event!r} of {component!r} is not a method of a "
                 "component of this flow; make it a method of a Processor"
             )
+        if manager_of(owner) != manager_of(component):
+            raise GraphError(
+                f"handler {owner}.{handler.__name__} of event {event!r} of {component!r} belongs "
+                f"to another manager, {manager_of(owner)!r}; a manager wires its own components"
+            )
         topic = self.topic(component, event)
         self._subscriptions.setdefault(topic, []).append(
             Subscription(topic, owner, handler, once=once)
@@ -150,5 +161,34 @@ class Graph:
         return [topic for topics in self._topics.values() for topic in topics.values()]
 
     def freeze(self) -> None:
-        """Refuse components and subscriptions from now on: the flow starts."""
+        """Refuse components and subscriptions from now on: the flow starts.
+
+        Raises:
+            GraphError: events would go round in a circle of components for ever.
+        """
+        circle = self._circle()
+        if circle:
+            raise GraphError(
+                f"the subscriptions make a circle: {' -> '.join(circle)}; "
+                "an event would go round it for ever, so give one step a component of its own"
+            )
         self._frozen = True
+
+    def _circle(self) -> list[str]:
+        """Return the components of a circle, the first one again at the end; or nothing.
+
+        A component may handle an event of its own: what its handlers emit is not known before
+        they run, and a step of its own back to itself is seen at a glance.
+        """
+        followers: dict[str, list[str]] = {component: [] for component in self._topics}
+        for component, topics in self._topics.items():
+            for topic in topics.values():
+                handled_by = [s.component for s in self.subscriptions(topic)]
+                followers[component] += [name for name in handled_by if name != component]
+        try:
+            TopologicalSorter(followers).prepare()
+        except CycleError as error:
+            # graphlib goes from what comes after to what comes before.
+            found: list[str] = error.args[1]
+            return found[::-1]
+        return []

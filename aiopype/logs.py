@@ -36,5 +36,10 @@ def _is_news(record: logging.LogRecord) -> bool:
     # Two things that aiokafka warns of and that are as they should be: the first look-up of a new
     # group finds no coordinator and is tried again at once; and a member hears of a rebalance by
     # a heartbeat that is refused.
-    text = str(record.msg) + str(record.args)
-    return not ("GroupCoordinatorNotAvailableError" in text or "because it is rebalancing" in text)
+    template = str(record.msg)
+    first = record.args[0] if isinstance(record.args, tuple) and record.args else None
+    looks_up = template.startswith("Group Coordinator Request failed")
+    return not (
+        (looks_up and type(first).__name__ == "GroupCoordinatorNotAvailableError")
+        or "because it is rebalancing" in template
+    )

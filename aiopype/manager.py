@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from aiopype.emitter import MessageHandler
 from aiopype.errors import GraphError
+from aiopype.graph import manager_of
 from aiopype.processor import Processor, Source
 
 __all__ = ["DescriptiveManager", "Manager", "find_managers"]
@@ -40,7 +41,7 @@ class Manager:
     @property
     def components(self) -> list[Processor]:
         """The components of this manager, in the order they were built."""
-        return [c for c in self.handler.components if c.name.split(".")[0] == self.name]
+        return [c for c in self.handler.components if manager_of(c.name) == self.name]
 
     @property
     def sources(self) -> list[Source]:

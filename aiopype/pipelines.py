@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from aiopype.errors import GraphError
+from aiopype.graph import manager_of
 from aiopype.manager import Manager, find_managers
 from aiopype.processor import Source
 from aiopype.protocol.wiring import Wiring
@@ -53,7 +54,7 @@ class Pipelines:
             before = len(protocol.components)
             self.managers.append(cls(protocol))
             for component in protocol.components[before:]:
-                if component.name.split(".")[0] != name:
+                if manager_of(component.name) != name:
                     raise GraphError(
                         f"component {component.name!r} of manager {name!r}: "
                         "name it with self.build_processor_name(...)"

@@ -17,6 +17,7 @@ from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
 from aiopype.errors import WorkerError
+from aiopype.graph import manager_of
 from aiopype.pipelines import Pipelines
 from aiopype.processor import Source
 from aiopype.protocol.kafka import AsyncProtocol
@@ -193,7 +194,7 @@ class Worker:
         def open_outbox(source: Source) -> None:
             outbox = SourceOutbox(source.name, producer)
             self._protocol.open_outbox(source.name, outbox)
-            manager = source.name.split(".")[0]
+            manager = manager_of(source.name)
             sender = self._pipelines.supervisor.start(
                 f"outbox of {source.name}", manager, outbox.run()
             )

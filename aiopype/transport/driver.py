@@ -9,7 +9,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from yarl import URL
 
-from aiopype.graph import Graph, Subscription
+from aiopype.graph import Graph, Subscription, manager_of
 from aiopype.transport import consumer
 from aiopype.transport.ledger import Ledger
 from aiopype.transport.partition import Delivery, Feed, Partition
@@ -57,7 +57,7 @@ class Transport(driver.Transport):
         topic = self._topics.get(tp.topic)
         if topic is None:
             return None
-        manager = _manager(topic.name)
+        manager = manager_of(topic.name)
         return Partition(
             topic,
             tp.partition,
@@ -69,11 +69,11 @@ class Transport(driver.Transport):
 
     def is_stopped(self, partition: Partition) -> bool:
         """Say whether the manager of a partition has been stopped."""
-        return not self._is_running(_manager(partition.topic.name))
+        return not self._is_running(manager_of(partition.topic.name))
 
     def topics_of(self, manager: str) -> list[str]:
         """Return the names of the consumed topics of a manager."""
-        return [name for name in self._topics if _manager(name) == manager]
+        return [name for name in self._topics if manager_of(name) == manager]
 
     def agent(self, subscription: Subscription) -> Callable[[Any], Any]:
         """Return the body of the Faust agent of a subscription.
@@ -92,7 +92,3 @@ class Transport(driver.Transport):
                 await batch.partition.run(batch, index)
 
         return handle
-
-
-def _manager(topic: str) -> str:
-    return topic.split(".", maxsplit=1)[0]

@@ -16,11 +16,12 @@ PROGRAM = """
     import os
     from aiopype import AsyncFlow, Manager, Processor
 
-    class Step(Processor):
-        events = ("out",)
-
+    class First(Processor):
         def forward(self, key, n):
             self.emit("mid", key, n)
+
+    class Last(Processor):
+        events = ("out",)
 
         async def finish(self, key, n):
             self.emit("out", key, n)
@@ -31,9 +32,10 @@ PROGRAM = """
         def __init__(self, handler):
             super().__init__(handler)
             self.inlet = Processor(self.build_processor_name("inlet"), handler)
-            self.step = Step(self.build_processor_name("step"), handler)
-            self.inlet.on("in", self.step.forward)
-            self.step.on("mid", self.step.finish)
+            self.first = First(self.build_processor_name("first"), handler)
+            self.last = Last(self.build_processor_name("last"), handler)
+            self.inlet.on("in", self.first.forward)
+            self.first.on("mid", self.last.finish)
 
     class Config:
         FLOWS = [os.environ["NAME"]]
@@ -61,7 +63,7 @@ class Load:
         """Write `count` events, all before a worker reads them."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
         await admin.start()
-        topics = [f"{self.name}.inlet.in", f"{self.name}.step.mid", f"{self.name}.step.out"]
+        topics = [f"{self.name}.inlet.in", f"{self.name}.first.mid", f"{self.name}.last.out"]
         await admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics])
         await admin.close()
         async with AIOKafkaProducer(
@@ -79,7 +81,7 @@ class Load:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.address)
         await consumer.start()
         try:
-            topic = f"{self.name}.step.out"
+            topic = f"{self.name}.last.out"
             partitions = [TopicPartition(topic, n) for n in range(PARTITIONS)]
             return sum((await consumer.end_offsets(partitions)).values())
         finally:
@@ -131,6 +133,6 @@ def load(kafka: str) -> Load:
 @pytest.fixture
 def account(load: Load, read_topic: Callable[[str], Any]) -> Callable[[], Any]:
     async def make() -> Account:
-        return Account(await read_topic(f"{load.name}.step.out"))
+        return Account(await read_topic(f"{load.name}.last.out"))
 
     return make

@@ -20,12 +20,13 @@ PROGRAM = """
             await self.emit_async("plain", "a", 1)
             await self.emit_async("plain", "b", by="x")
 
-    class Steps(Processor):
+    class Keeps(Processor):
         events = ("declared",)
 
         def keep(self, quote):
             self.emit("kept", quote["n"], quote)
 
+    class Changes(Processor):
         def change(self, n, quote):
             self.emit("changed", quote, key=n)
             self.emit("undeclared", n)
@@ -38,9 +39,10 @@ PROGRAM = """
         def __init__(self, handler):
             super().__init__(handler)
             self.source = Quotes(self.build_processor_name("source"), handler)
-            self.steps = Steps(self.build_processor_name("steps"), handler)
-            self.source.on("quote", self.steps.keep)
-            self.steps.on("kept", self.steps.change)
+            self.keeps = Keeps(self.build_processor_name("keeps"), handler)
+            self.changes = Changes(self.build_processor_name("changes"), handler)
+            self.source.on("quote", self.keeps.keep)
+            self.keeps.on("kept", self.changes.change)
 
     class Config:
         FLOWS = ["wire"]
@@ -70,21 +72,21 @@ async def test_topics_hold_what_the_design_says(kafka: str, start: Any, read_top
 
     # The key goes along, with its partition and the moment the source saw the data.
     came = {json.loads(r.value)["n"]: (r.key, r.partition, r.timestamp) for r in quotes}
-    kept = await read_topic("wire.steps.kept")
+    kept = await read_topic("wire.keeps.kept")
     assert {json.loads(r.value)[0]: (r.key, r.partition, r.timestamp) for r in kept} == came
 
     # A key of its own decides the partition; an int is its decimal digits.
-    changed = await read_topic("wire.steps.changed")
+    changed = await read_topic("wire.changes.changed")
     assert {json.loads(r.value)["n"]: r.key for r in changed} == {n: b"%d" % n for n in range(8)}
     assert {json.loads(r.value)["n"]: r.timestamp for r in changed} == {
         n: timestamp for n, (_, _, timestamp) in came.items()
     }
 
     # A topic that is known only at its first emit is made then; a declared one at the start.
-    assert sorted(json.loads(r.value)[0] for r in await read_topic("wire.steps.undeclared")) == [
+    assert sorted(json.loads(r.value)[0] for r in await read_topic("wire.changes.undeclared")) == [
         *range(8)
     ]
-    assert await read_topic("wire.steps.declared") == []
+    assert await read_topic("wire.keeps.declared") == []
 
 
 async def test_keys_go_to_the_partitions_where_kafkas_own_clients_put_them(

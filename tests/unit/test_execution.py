@@ -74,6 +74,10 @@ class Worker(Processor):
     def leave_running(self, n):
         self.left_running.append(asyncio.ensure_future(self.emit_when(n, self.left_running)))
 
+    def leave_running_and_block(self, n):
+        self.leave_running(n)
+        self.block(n)
+
     async def leave_running_later(self, n):
         self.leave_running(n)
 
@@ -88,6 +92,7 @@ class Worker(Processor):
         await asyncio.get_running_loop().create_future()
 
     async def await_a_cancelled_task(self, n):
+        self.emit("out", n)
         task = asyncio.ensure_future(asyncio.sleep(60))
         task.cancel()
         await task
@@ -380,6 +385,15 @@ async def test_an_emit_after_the_handler_has_ended_raises(
     assert recorder.sent == []
 
 
+async def test_an_emit_while_the_loop_has_its_turn_belongs_to_no_event(subscription, batch, worker):
+    outcome = await run_batch(subscription("leave_running_and_block"), batch(1, 2, 3))
+
+    for task in worker.left_running:
+        with pytest.raises(EmitError, match="after its handler had ended"):
+            await task
+    assert outcome.emitted == []
+
+
 async def test_emits_of_tasks_that_the_handler_awaits_belong_to_its_event(subscription, batch):
     outcome = await run_batch(subscription("emit_in_tasks"), batch(10, 20))
 
@@ -428,7 +442,7 @@ async def test_a_cancellation_of_the_handlers_own_making_is_its_failure(subscrip
     # Nobody cancelled the batch: passing it on would end the agent without a word.
     outcome = await run_async(subscription("await_a_cancelled_task"), record(b"[1]"))
 
-    assert outcome.handled == 0
+    assert (outcome.handled, outcome.emitted) == (0, [])
     assert outcome.failure is not None
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from aiopype import AsyncFlow, Flow, Source
+from aiopype import AsyncFlow, Flow, Processor, Source
 from aiopype.errors import BrokerError, ConfigurationError, GraphError
 
 FLOW = """
@@ -192,7 +192,8 @@ def test_a_flow_can_be_stopped_from_another_thread(endless, begun, built, beside
 def test_a_flow_can_be_stopped_by_a_handler(declare, built):
     def wire(manager):
         built["source"] = Counting(manager.build_processor_name("source"), manager.handler)
-        built["source"].on("number", built["source"].stop_at_3)
+        stopper = Stopper(manager.build_processor_name("stopper"), manager.handler)
+        built["source"].on("number", stopper.stop_at_3)
 
     class Counting(Source):
         count = 0
@@ -203,6 +204,7 @@ def test_a_flow_can_be_stopped_by_a_handler(declare, built):
                 await self.emit_async("number", self.count)
                 await asyncio.sleep(0)
 
+    class Stopper(Processor):
         def stop_at_3(self, number):
             if number == 3:
                 flow.stop()

@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import pytest
 
@@ -139,6 +140,15 @@ def test_a_method_of_a_component_of_another_flow_is_refused(graph, source):
         graph.subscribe("m.source", "data", stranger.first)
 
 
+def test_a_method_of_a_component_of_another_manager_is_refused(graph, source):
+    # A failure stops the manager of the topic: the wrong one, if it were another's handler.
+    stranger = Component(graph, "other.sink")
+
+    with pytest.raises(GraphError, match=r"other.sink.first .*'m.source' belongs to another"):
+        graph.subscribe("m.source", "data", stranger.first)
+    assert graph.topics() == []
+
+
 def test_one_subscription_can_be_removed(graph, source, sink):
     graph.subscribe("m.source", "data", sink.first)
     graph.subscribe("m.source", "data", sink.second)
@@ -219,3 +229,63 @@ def test_two_events_of_one_topic_name_are_refused(recorder):
 
     with pytest.raises(GraphError, match=r"m.a.b.c"):
         recorder.graph.topic("m.a.b", "c")
+
+
+# --- circles
+
+
+@pytest.fixture
+def wire(graph):
+    """Subscribes along a chain of components, each to an event of the one before."""
+    components = {}
+
+    def subscribe(*names):
+        for name in names:
+            if name not in components:
+                components[name] = Component(graph, f"m.{name}")
+        for before, after in itertools.pairwise(names):
+            graph.subscribe(f"m.{before}", "data", components[after].first)
+
+    return subscribe
+
+
+@pytest.mark.parametrize(
+    "chains",
+    [
+        ["ab", "ab"],
+        ["abc", "ac"],
+        ["abd", "acd"],
+        ["abc", "dbe"],
+        ["ab", "cd"],
+        ["aab"],
+    ],
+    ids=" ".join,
+)
+def test_a_flow_in_which_events_come_to_an_end_can_start(graph, wire, chains):
+    for chain in chains:
+        wire(*chain)
+
+    graph.freeze()
+
+    with pytest.raises(GraphError, match="after the start"):
+        wire("late")
+
+
+@pytest.mark.parametrize("chains", [["aba"], ["abca"], ["abcb"], ["xa", "bcab"]], ids=" ".join)
+def test_a_flow_in_which_events_go_round_cannot_start(graph, wire, chains):
+    for chain in chains:
+        wire(*chain)
+
+    with pytest.raises(GraphError, match=r"make a circle: m.* -> m.*go round it for ever"):
+        graph.freeze()
+
+
+def test_a_circle_is_told_in_the_direction_of_its_events(graph, wire):
+    wire(*"sabcab")
+
+    with pytest.raises(GraphError) as refusal:
+        graph.freeze()
+
+    circle = str(refusal.value).split("circle: ")[1].split(";")[0].split(" -> ")
+    assert circle[0] == circle[-1]
+    assert set(itertools.pairwise(circle)) == {("m.a", "m.b"), ("m.b", "m.c"), ("m.c", "m.a")}

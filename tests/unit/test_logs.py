@@ -1,6 +1,7 @@
 import logging
 
 import pytest
+from aiokafka import errors as kafka_errors
 
 from aiopype import logs
 
@@ -70,13 +71,17 @@ def test_setting_up_twice_logs_once(set_up, capsys):
 
 
 @pytest.mark.parametrize(
-    "text", ["GroupCoordinatorNotAvailableError", "Heartbeat failed because it is rebalancing"]
+    ("template", "value"),
+    [
+        ("Group Coordinator Request failed: %s", kafka_errors.GroupCoordinatorNotAvailableError()),
+        ("Heartbeat failed for group %s because it is rebalancing", "flow"),
+    ],
 )
-def test_what_happens_at_every_start_and_rebalance_is_no_news(set_up, capsys, text):
+def test_what_happens_at_every_start_and_rebalance_is_no_news(set_up, capsys, template, value):
     set_up()
 
-    logging.getLogger("aiokafka").error("group: %s", text)
-    logging.getLogger("aiokafka").error("group: %s", "another error")
+    logging.getLogger("aiokafka").error(template, value)
+    logging.getLogger("aiokafka").error("Group Coordinator Request failed: %s", OSError("other"))
 
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -87,3 +92,18 @@ def test_a_wrong_call_of_a_logger_does_not_raise_in_the_callers_code(set_up, cap
     logging.getLogger("mine").info("%d events", "several")
 
     assert "several" in capsys.readouterr().err
+
+
+def test_what_is_logged_needs_no_repr(set_up, capsys):
+    class Unspeakable:
+        def __str__(self):
+            return "only this"
+
+        def __repr__(self):
+            raise RuntimeError("no repr")
+
+    set_up()
+
+    logging.getLogger("mine").info("%s", Unspeakable())
+
+    assert capsys.readouterr().err.endswith("mine: only this\n")

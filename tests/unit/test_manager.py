@@ -92,15 +92,15 @@ def test_a_manager_is_not_restarted_unless_it_says_so(declare, recorder):
     assert declare()(recorder).should_restart() is False
 
 
-def test_a_manager_can_remove_all_its_listeners(pipeline, declare, recorder, numbers, collector):
+def test_a_manager_can_remove_all_its_listeners(pipeline, recorder, numbers, collector):
     manager = pipeline(recorder)
-    other = numbers("other.source", recorder)
-    other.on("number", manager.sink.take)
+    other, sink = numbers("other.source", recorder), collector("other.sink", recorder)
+    other.on("number", sink.take)
 
     manager.remove_all_listeners()
 
     assert manager.source.listeners("number") == []
-    assert other.listeners("number") == [manager.sink.take]
+    assert other.listeners("number") == [sink.take]
 
 
 # --- a manager declared as data

@@ -121,7 +121,7 @@ def test_a_broker_that_is_no_text_is_refused(given):
         load(BROKER=given)
 
 
-@pytest.mark.parametrize("port", ["²", "65536"])
+@pytest.mark.parametrize("port", ["²", "٩٠٩٢", "65536"])
 def test_a_port_that_cannot_be_is_refused(port):
     with pytest.raises(ConfigurationError, match="write host:port"):
         load(broker=f"localhost:{port}")

@@ -8,16 +8,11 @@ from aiopype.errors import CodecError, EmitError, HandlerError
 
 
 class Splitter(Processor):
-    """Emits `half` twice for each number, and `number` again until it is 0."""
+    """Emits `half` twice for each number, in several ways."""
 
     def halve(self, number):
         self.emit("half", number)
         self.emit("half", number)
-
-    def count_down(self, number):
-        self.emit("seen", number)
-        if number:
-            self.emit("number", number - 1)
 
     def rekey(self, number):
         self.emit("half", number, key="new")
@@ -153,14 +148,21 @@ def test_what_a_handler_emits_is_handled_after_it_has_ended_and_first_in_first_o
     ]
 
 
-def test_a_component_may_be_subscribed_to_itself(source, splitter, sink):
-    source.on("number", splitter.count_down)
-    splitter.on("number", splitter.count_down)
-    splitter.on("seen", sink.take)
+def test_a_long_chain_of_handlers_needs_no_depth_of_calls(source, protocol, sink):
+    class Link(Processor):
+        def forward(self, n):
+            self.emit("number", n + 1)
 
-    source.emit("number", 2_000)
+    last = source
+    for n in range(1_500):
+        link = Link(f"m.link{n}", protocol)
+        last.on("number", link.forward)
+        last = link
+    last.on("number", sink.take)
 
-    assert sink.got == [(n,) for n in range(2_000, -1, -1)]
+    source.emit("number", 0)
+
+    assert sink.got == [(1_500,)]
 
 
 def test_arguments_pass_through_the_codec(source, sink):

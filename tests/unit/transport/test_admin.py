@@ -41,6 +41,7 @@ class FakeClient:
         self.is_closed = True
 
     async def create_topics(self, new):
+        await asyncio.sleep(0)
         answers = []
         for topic in new:
             self.created.append((topic.name, topic.num_partitions, topic.topic_configs))
@@ -53,6 +54,7 @@ class FakeClient:
         return SimpleNamespace(topic_errors=answers)
 
     async def describe_topics(self, names):
+        await asyncio.sleep(0)
         return [self._describe(name) for name in names]
 
     def _describe(self, name):

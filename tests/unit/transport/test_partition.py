@@ -563,6 +563,24 @@ async def test_a_partition_that_is_closed_while_it_delivers_begins_nothing_more(
     assert not one.has_room
 
 
+async def test_a_partition_that_is_closed_while_it_delivers_does_not_go_on_with_the_rest(
+    partition, feed, delivery, records, turns, closing_soon
+):
+    one = partition("block")
+    delivery.may_end.clear()
+    one.take(records(1, 2), position=3)
+    working = asyncio.ensure_future(feed.work())
+    await turns()
+
+    one.close()
+    delivery.may_end.set()
+    await working
+
+    assert feed.given == [([1, 2], 0)]
+    assert feed.wakes == 0
+    assert one.idle.is_set()
+
+
 async def test_a_partition_that_is_closed_before_it_tries_again_does_not(
     partition, feed, delivery, records, turns, until, monkeypatch
 ):
@@ -656,6 +674,19 @@ async def test_while_draining_no_batch_is_begun(partition, feed, records):
 
 
 # --- several partitions
+
+
+async def test_functions_of_partitions_take_turns(partition, feed, handlers, records, turns):
+    one = partition("double")
+    one.take(records(1), position=2)
+
+    async with feed.turns:
+        working = asyncio.ensure_future(feed.work())
+        await turns()
+        assert handlers.seen == []
+
+    await working
+    assert handlers.seen == [1]
 
 
 async def test_partitions_proceed_independently(

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -42,15 +43,19 @@ class FakeKafka:
 
     Attributes:
         refusals: errors of the next batches, one each; None takes a batch.
+        unsendable: errors that the next calls raise before anything is sent; None sends.
         unreachable: errors of the next connections.
         acknowledges: whether batches are answered at all.
+        held: the futures of batches that are not.
     """
 
     def __init__(self):
         self.producers = []
         self.taken = []
         self.refusals = []
+        self.unsendable = []
         self.unreachable = []
+        self.held = []
         self.acknowledges = True
 
     def connect(self, **options):
@@ -67,6 +72,7 @@ class FakeAIOKafkaProducer:
         self.client = SimpleNamespace(close=self.stop)
 
     async def start(self):
+        await asyncio.sleep(0)
         if self.kafka.unreachable:
             raise self.kafka.unreachable.pop(0)
 
@@ -77,6 +83,9 @@ class FakeAIOKafkaProducer:
         return FakeBatch()
 
     async def send_batch(self, batch, topic, *, partition):
+        unsendable = self.kafka.unsendable.pop(0) if self.kafka.unsendable else None
+        if unsendable is not None:
+            raise unsendable
         future = asyncio.get_running_loop().create_future()
         error = self.kafka.refusals.pop(0) if self.kafka.refusals else None
         if error is not None:
@@ -84,6 +93,8 @@ class FakeAIOKafkaProducer:
         elif self.kafka.acknowledges:
             self.kafka.taken.append((topic, partition, batch.values))
             future.set_result(None)
+        else:
+            self.kafka.held.append(future)
         return future
 
 
@@ -254,13 +265,49 @@ async def test_two_batches_that_fail_together_replace_the_producer_once(
     await until(lambda: kafka.producers[0].is_stopped)
 
 
-async def test_all_errors_of_one_write_are_taken_note_of(sender, kafka, graph):
-    # An exception of a future that nobody looks at would be a warning, and here an error.
+async def test_a_late_error_of_a_replaced_producer_does_not_replace_the_next(
+    sender, kafka, events, turns
+):
+    kafka.acknowledges = False
+    late = asyncio.ensure_future(sender.send(events(b"[1]"), 0, 4))
+    await turns()
+    kafka.refusals.append(kafka_errors.RequestTimedOutError())
+    with pytest.raises(DeliveryError):
+        await sender.send(events(b"[2]"), 1, 4)
+    kafka.acknowledges = True
+    await sender.send(events(b"[3]"), 2, 4)
+
+    kafka.held[0].set_exception(kafka_errors.RequestTimedOutError())
+    with pytest.raises(DeliveryError):
+        await late
+    await sender.send(events(b"[4]"), 3, 4)
+
+    assert len(kafka.producers) == 2
+
+
+async def test_no_error_of_a_write_is_left_to_the_event_loop(sender, kafka, graph, caplog):
     topics = [graph.topic("m.c", name) for name in ("one", "two", "three")]
     kafka.refusals += [kafka_errors.RequestTimedOutError() for _ in topics]
 
     with pytest.raises(DeliveryError):
         await sender.send([(topic, None, b"[1]", 0, True) for topic in topics], 0, 4)
+
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+async def test_no_error_of_a_write_that_was_broken_off_is_left_to_the_event_loop(
+    sender, kafka, graph, caplog
+):
+    topics = [graph.topic("m.c", name) for name in ("one", "two")]
+    kafka.refusals.append(kafka_errors.RequestTimedOutError())
+    kafka.unsendable += [None, kafka_errors.KafkaConnectionError("no route")]
+
+    with pytest.raises(DeliveryError, match="no route"):
+        await sender.send([(topic, None, b"[1]", 0, True) for topic in topics], 0, 4)
+
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 # --- start and stop
