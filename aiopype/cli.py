@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from aiopype import logs
+from aiopype.diagram import as_mermaid, as_text
 from aiopype.errors import AiopypeError
 from aiopype.flow import AsyncFlow, Flow
 from aiopype.target import load_flow
@@ -51,6 +52,18 @@ def run(target: str, broker: str | None, sync: bool, log_level: str) -> None:
         flow.start(broker=broker)
     else:
         flow.start()
+
+
+@main.command()
+@click.argument("target")
+@click.option("--mermaid", is_flag=True, help="As a mermaid flowchart instead of text.")
+def graph(target: str, mermaid: bool) -> None:
+    """Print the managers, components, events and handlers of the flow of TARGET.
+
+    Nothing is started, but the components' constructors run.
+    """
+    pipelines = load_flow(target).build()
+    click.echo(as_mermaid(pipelines) if mermaid else as_text(pipelines))
 
 
 @main.command()

@@ -36,6 +36,17 @@ class Flow:
         self.name = name or getattr(config, "NAME", None) or _name_of_caller()
         self._stop: Callable[[], None] = lambda: None
 
+    def build(self) -> Pipelines:
+        """Build the managers without starting anything, to look at them.
+
+        Their components' constructors run, with what effects they have.
+
+        Raises:
+            ConfigurationError: the configuration or the managers are wrong.
+        """
+        settings = Settings.load(self.config, self.name)
+        return Pipelines(settings.flows, SyncProtocol(), end_with_sources=True)
+
     def start(self) -> None:
         """Run until every manager has ended or failed, or SIGTERM, SIGINT or `stop()` comes.
 

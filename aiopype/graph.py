@@ -63,7 +63,7 @@ class Graph:
         self.unresolved: set[Topic] = set()
         self._topics: dict[str, dict[str, Topic]] = {}
         self._subscriptions: dict[Topic, list[Subscription]] = {}
-        self._names: set[str] = set()
+        self._names: dict[str, Topic] = {}
         self._frozen = False
 
     @property
@@ -89,12 +89,14 @@ class Graph:
         topics = self._topics[component]
         if event not in topics:
             topic = Topic(component, event)
-            if topic.name in self._names:
+            # Kafka takes '.' and '_' for the same in the names of its metrics, and refuses the
+            # second of two topics that differ in nothing else.
+            other = self._names.setdefault(topic.name.replace(".", "_"), topic)
+            if other is not topic:
                 raise GraphError(
-                    f"event {event!r} of {component!r} has the topic {topic.name!r}, as another "
-                    "event has; rename the component or the event"
+                    f"event {event!r} of {component!r} has the topic {topic.name!r}, which is the "
+                    f"same to Kafka as {other.name!r}; rename the component or the event"
                 )
-            self._names.add(topic.name)
             topics[event] = topic
             self.unresolved.add(topic)
         return topics[event]
@@ -121,6 +123,11 @@ class Graph:
             raise GraphError(
                 f"handler {handler!r} of event {event!r} of {component!r} is not a method of a "
                 "component of this flow; make it a method of a Processor"
+            )
+        if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+            raise GraphError(
+                f"handler {owner}.{handler.__name__} of event {event!r} is a generator, whose body "
+                "would never run; emit instead of yielding"
             )
         if manager_of(owner) != manager_of(component):
             raise GraphError(
@@ -155,6 +162,10 @@ class Graph:
     def subscribed(self) -> Iterator[tuple[Topic, list[Subscription]]]:
         """Yield every topic that has subscriptions, with them."""
         yield from ((topic, found) for topic, found in self._subscriptions.items() if found)
+
+    def topics_of(self, component: str) -> list[Topic]:
+        """Return the topics of a component that are known so far."""
+        return list(self._topics[component].values())
 
     def topics(self) -> list[Topic]:
         """Return every topic known so far: subscribed, declared or emitted."""

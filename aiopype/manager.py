@@ -95,6 +95,7 @@ class DescriptiveManager(Manager):
         super().__init__(handler)
         self.built: dict[str, Processor] = {}
         for name, spec in self.processors.items():
+            self._complete(f"processor {name!r}", spec, ("cls",))
             self.built[name] = spec["cls"](
                 self.build_processor_name(name),
                 handler,
@@ -103,6 +104,7 @@ class DescriptiveManager(Manager):
             )
         self.source = next((c for c in self.built.values() if isinstance(c, Source)), None)
         for flow in self.flows:
+            self._complete(f"flow {flow!r}", flow, ("origin", "event", "target", "function"))
             origin, target = self._named(flow["origin"]), self._named(flow["target"])
             function = getattr(target, flow["function"], None)
             if function is None:
@@ -110,6 +112,11 @@ class DescriptiveManager(Manager):
                     f"manager {self.name!r}: {target!r} has no method {flow['function']!r}"
                 )
             origin.on(flow["event"], function)
+
+    def _complete(self, what: str, given: Mapping[str, Any], keys: Iterable[str]) -> None:
+        for key in keys:
+            if key not in given:
+                raise GraphError(f"manager {self.name!r}: {what} has no {key!r}")
 
     def _named(self, name: str) -> Processor:
         if name not in self.built:

@@ -57,7 +57,7 @@ class Processor:
         """
         self.handler.on(self.name, event, handler, once=True)
 
-    def emit(self, event: str, *args: Any, key: Key | None = None, **kwargs: Any) -> None:
+    def emit(self, event: str, /, *args: Any, key: Key | None = None, **kwargs: Any) -> None:
         """Emit `event` with these arguments.
 
         In a handler it is added to what the handled event brings forth: it leaves when the handler
@@ -78,7 +78,7 @@ class Processor:
             outbox.append(topic, key, encode(args, kwargs))
 
     async def emit_async(
-        self, event: str, *args: Any, key: Key | None = None, **kwargs: Any
+        self, event: str, /, *args: Any, key: Key | None = None, **kwargs: Any
     ) -> None:
         """Emit `event` with these arguments; in a source, wait for room first.
 

@@ -42,7 +42,7 @@ class TimeSource(Source):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(name, handler)
-        if not isinstance(interval, int) or interval < 1:
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise ConfigurationError(
                 f"source {name!r}: interval={interval!r}; give whole seconds from 1 on"
             )

@@ -63,7 +63,7 @@ class RestSource(Source):
                 f"source {name!r} has no option {unknown[0]!r}; there are {sorted(_DEFAULTS)}"
             )
         for option, value in given.items():
-            if not isinstance(value, int | float) or not value > 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ConfigurationError(f"source {name!r}: {option}={value!r} must be above 0")
         merged = _DEFAULTS | given
         self.request_interval = merged["request_interval"]

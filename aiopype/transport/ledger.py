@@ -59,7 +59,10 @@ class Ledger:
         """Commit what is due; say whether nothing is left. Never raises for a Kafka error."""
         async with self._committing:
             self._changed.clear()
-            due, self._due = self._due, {}
+            # A commit that names a partition of another worker is refused as a whole.
+            assigned = consumer.assignment()
+            due = {tp: offset for tp, offset in self._due.items() if tp in assigned}
+            self._due = {}
             if not due:
                 return True
             try:

@@ -289,3 +289,39 @@ def test_a_circle_is_told_in_the_direction_of_its_events(graph, wire):
     circle = str(refusal.value).split("circle: ")[1].split(";")[0].split(" -> ")
     assert circle[0] == circle[-1]
     assert set(itertools.pairwise(circle)) == {("m.a", "m.b"), ("m.b", "m.c"), ("m.c", "m.a")}
+
+
+# --- what cannot be a handler, or a topic beside another
+
+
+def test_a_generator_is_no_handler(graph):
+    class Yields(Component):
+        def steps(self, data):
+            yield data
+
+        async def steps_later(self, data):
+            yield data
+
+    yields, source = Yields(graph, "m.yields"), Component(graph, "m.source")
+
+    for handler in (yields.steps, yields.steps_later):
+        with pytest.raises(GraphError, match="is a generator"):
+            graph.subscribe(source.name, "data", handler)
+
+
+def test_topics_that_are_the_same_to_kafka_are_refused(graph):
+    Component(graph, "m.a_b")
+    Component(graph, "m.a.b")
+    graph.topic("m.a_b", "x")
+
+    with pytest.raises(
+        GraphError, match=r"'m\.a\.b\.x', which is the same to Kafka as 'm\.a_b\.x'"
+    ):
+        graph.topic("m.a.b", "x")
+
+
+def test_a_handler_of_another_manager_is_refused(graph):
+    source, foreign = Component(graph, "m.source"), Component(graph, "other.sink")
+
+    with pytest.raises(GraphError, match="belongs to another manager, 'other'"):
+        graph.subscribe(source.name, "data", foreign.first)

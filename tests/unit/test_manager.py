@@ -241,3 +241,17 @@ def test_the_same_class_name_in_two_files_counts_twice(imported):
     with pytest.raises(GraphError, match=r"Prices in /f/one.py and Prices in /f/two.py"):
         find_managers(["imported_twice"])
     assert len(classes) == 2
+
+
+@pytest.mark.parametrize("missing", ["origin", "event", "target", "function"])
+def test_a_declared_flow_must_be_complete(recorder, missing):
+    flow = {"origin": "a", "event": "e", "target": "a", "function": "done"}
+    flow.pop(missing)
+
+    class Incomplete(DescriptiveManager):
+        name = f"incomplete{missing}"
+        processors = {"a": {"cls": Processor}}  # noqa: RUF012
+        flows = [flow]  # noqa: RUF012
+
+    with pytest.raises(GraphError, match=f"has no '{missing}'"):
+        Incomplete(recorder)

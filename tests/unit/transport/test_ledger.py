@@ -40,6 +40,12 @@ class FakeConsumer:
         self.may_answer.set()
         self.is_asked = asyncio.Event()
         self.asks = 0
+        self.lost = set()
+
+    def assignment(self):
+        return {
+            TopicPartition(topic, number) for topic in ("t", "u", "m.c.in") for number in range(10)
+        } - self.lost
 
     async def commit(self, offsets):
         self.is_asked.set()
@@ -59,6 +65,16 @@ async def consumer():
 @pytest.fixture
 async def ledger():
     return Ledger()
+
+
+async def test_a_partition_that_is_another_workers_does_not_hold_up_the_others(ledger, consumer):
+    ledger.done("t", 1, 5)
+    ledger.done("t", 2, 6)
+    consumer.lost.add(TopicPartition("t", 1))
+
+    assert await ledger.commit(consumer)
+
+    assert consumer.commits == [{TopicPartition("t", 2): 6}]
 
 
 async def test_what_is_done_is_committed(ledger, consumer):

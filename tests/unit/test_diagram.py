@@ -1,0 +1,68 @@
+"""The graph for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aiopype import Manager, Processor, Source, SyncProtocol
+from aiopype.diagram import as_mermaid, as_text
+from aiopype.pipelines import Pipelines
+
+
+class Feed(Source):
+    events = ("raw", "unheard")
+
+
+class Step(Processor):
+    def take(self, value: Any) -> None:
+        self.emit("taken", value)
+
+    def note(self, value: Any) -> None:
+        pass
+
+
+class Drawn(Manager):
+    name = "drawn"
+
+    def __init__(self, handler: Any) -> None:
+        super().__init__(handler)
+        self.feed = Feed(self.build_processor_name("feed"), handler)
+        self.step = Step(self.build_processor_name("step"), handler)
+        self.end = Step(self.build_processor_name("end"), handler)
+        self.feed.on("raw", self.step.take)
+        self.feed.on("raw", self.end.note)
+        self.step.on("taken", self.end.take)
+
+
+@pytest.fixture
+def pipelines() -> Pipelines:
+    return Pipelines(["drawn"], SyncProtocol())
+
+
+def test_the_text_has_every_component_with_its_events_and_who_handles_them(
+    pipelines: Pipelines,
+) -> None:
+    assert as_text(pipelines).splitlines() == [
+        "manager drawn",
+        "  source drawn.feed (Feed)",
+        "    drawn.feed.raw -> drawn.step.take, drawn.end.note",
+        "    drawn.feed.unheard",
+        "  processor drawn.step (Step)",
+        "    drawn.step.taken -> drawn.end.take",
+        "  processor drawn.end (Step)",
+    ]
+
+
+def test_the_mermaid_has_an_arrow_a_subscription_and_a_topic_that_nobody_hears(
+    pipelines: Pipelines,
+) -> None:
+    lines = [line.strip() for line in as_mermaid(pipelines).splitlines()]
+    assert lines[0] == "flowchart LR"
+    assert 'c0(["drawn.feed"])' in lines
+    assert 'c1["drawn.step"]' in lines
+    assert 'c0 -- "raw" --> c1' in lines
+    assert 'c0 -- "raw" --> c2' in lines
+    assert 'c1 -- "taken" --> c2' in lines
+    assert 'c0 -- "unheard" --> c0_unheard[("drawn.feed.unheard")]' in lines
