@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from aiopype import DescriptiveManager, Manager
+from aiopype import DescriptiveManager, Manager, Processor
 from aiopype.errors import GraphError
 from aiopype.manager import find_managers
 
