@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import click
@@ -9,7 +10,9 @@ import click
 from aiopype import logs
 from aiopype.diagram import as_mermaid, as_text
 from aiopype.errors import AiopypeError
-from aiopype.flow import AsyncFlow, Flow
+from aiopype.flow import AsyncFlow, Flow, connected
+from aiopype.processes import run_workers, stop_with_parent
+from aiopype.settings import Settings
 from aiopype.target import load_flow
 
 __all__ = ["main"]
@@ -37,21 +40,42 @@ def main() -> None:
 @click.argument("target")
 @click.option("--broker", metavar="HOST:PORT,...", help="A Kafka cluster; an embedded one if none.")
 @click.option("--sync", is_flag=True, help="Run in this process, without Kafka.")
+@click.option("--workers", type=click.IntRange(1), help="So many processes that share the work.")
 @click.option("--log-level", type=_LEVELS, default="INFO", show_default=True)
-def run(target: str, broker: str | None, sync: bool, log_level: str) -> None:
+@click.option("--worker-number", type=int, hidden=True, help="Of those under one command.")
+def run(
+    target: str,
+    broker: str | None,
+    sync: bool,
+    workers: int | None,
+    log_level: str,
+    worker_number: int | None,
+) -> None:
     """Run the flow of TARGET, a Python file or module:attribute.
 
     SIGTERM and Ctrl-C finish what is in work and exit with 0. The status is 1 when a manager
     failed or the worker could not go on.
     """
-    logs.set_up(log_level.upper())
+    logs.set_up(log_level.upper(), f"worker {worker_number}" if worker_number else "")
     flow = load_flow(target)
+    if worker_number:
+        stop_with_parent(flow.stop)
     if sync:
         Flow(flow.config, flow.name).start()
-    elif isinstance(flow, AsyncFlow):
+    elif not isinstance(flow, AsyncFlow):
+        flow.start()
+    elif workers is None:
         flow.start(broker=broker)
     else:
-        flow.start()
+        flow.build()  # what is wrong with it is said once, not by every worker
+        settings = Settings.load(flow.config, flow.name, broker=broker)
+        with connected(settings) as address:
+            options = ["--broker", address, "--log-level", log_level, "--worker-number"]
+            command = ["-m", "aiopype", "run", target, *options]
+            status = asyncio.run(
+                run_workers([[*command, str(number)] for number in range(1, workers + 1)])
+            )
+        raise SystemExit(status)
 
 
 @main.command()

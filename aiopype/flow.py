@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,8 +16,9 @@ from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.protocol.sync import SyncProtocol
 from aiopype.settings import Settings
+from aiopype.supervision import stopped_by_signals
 
-__all__ = ["AsyncFlow", "Flow"]
+__all__ = ["AsyncFlow", "Flow", "connected"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Flow:
             asyncio.create_task(stopping.wait(), name="wait for stop"),
             asyncio.create_task(supervisor.none_left(), name="wait for the last manager"),
         ]
-        with _signals(stopping.set):
+        with stopped_by_signals(stopping.set):
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
@@ -113,7 +113,7 @@ class AsyncFlow(Flow):
         logs.set_up()
         settings = Settings.load(self.config, self.name, broker=broker)
         pipelines = Pipelines(settings.flows, AsyncProtocol())
-        with _broker(settings) as address:
+        with connected(settings) as address:
             running = worker.Worker(settings, address, pipelines)
             self._stop = running.stop
             asyncio.run(running.run())
@@ -121,7 +121,12 @@ class AsyncFlow(Flow):
 
 
 @contextlib.contextmanager
-def _broker(settings: Settings) -> Any:
+def connected(settings: Settings) -> Iterator[str]:
+    """Give the address of the configured broker, or of an embedded one that runs meanwhile.
+
+    Raises:
+        BrokerError: the embedded broker cannot be started.
+    """
     if settings.broker is not None:
         yield settings.broker
         return
@@ -129,18 +134,6 @@ def _broker(settings: Settings) -> Any:
 
     with broker.running(settings.data_dir / "kafka") as embedded:
         yield embedded.address
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Any:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 def _threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -18,13 +18,19 @@ _CHATTY = {
 }
 
 
-def set_up(level: str = "INFO") -> None:
-    """Log to standard error from `level` on, unless the program has configured logging itself."""
+def set_up(level: str = "INFO", process: str = "") -> None:
+    """Log to standard error from `level` on, unless the program has configured logging itself.
+
+    Arguments:
+        level: a level's name.
+        process: what each line says of the process it came from.
+    """
     root = logging.getLogger()
     if root.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
+    form = f"{process} {_FORMAT}" if process else _FORMAT
+    handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
     root.addHandler(handler)
     root.setLevel(level)
     handler.addFilter(_is_news)

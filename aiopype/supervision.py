@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+import signal
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
-__all__ = ["Supervisor", "stop_task"]
+__all__ = ["Supervisor", "stop_task", "stopped_by_signals"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,3 +102,16 @@ async def stop_task(task: asyncio.Task[Any], seconds: float) -> None:
         logger.error("%s did not end within %g s of being cancelled", task.get_name(), seconds)
     elif not task.cancelled() and task.exception() is not None:
         logger.error("%s raised while it was stopped", task.get_name(), exc_info=task.exception())
+
+
+@contextlib.contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on SIGTERM and SIGINT, in the running loop; also when they come again."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
 from aiopype.errors import WorkerError
 from aiopype.hosting import FlowApp, build_app
 from aiopype.pipelines import Pipelines
 from aiopype.settings import Settings
+from aiopype.supervision import stopped_by_signals
 
 __all__ = ["Worker"]
 
@@ -55,7 +55,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         app = build_app(self._settings, self._brokers, self._pipelines)
-        with _signals(self._loop, self._stopping):
+        with stopped_by_signals(self._stopping.set):
             try:
                 await _first_of(
                     self._live(app), self._stopping.wait(), self._pipelines.supervisor.none_left()
@@ -92,14 +92,3 @@ async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=STOP_SECONDS)
-
-
-@contextlib.contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> Iterator[None]:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

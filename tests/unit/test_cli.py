@@ -39,7 +39,7 @@ def target(monkeypatch):
 def level(monkeypatch):
     """The levels at which logging was set up."""
     levels = []
-    monkeypatch.setattr(cli.logs, "set_up", levels.append)
+    monkeypatch.setattr(cli.logs, "set_up", lambda level, process="": levels.append(level))
     return levels
 
 

@@ -1,0 +1,82 @@
+"""The forms of the settings' values: each function makes a field's value of what was found.
+
+The folder is what a relative path is relative to: that of the pyproject.toml it stands in, the
+current one otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from aiopype.errors import ConfigurationError
+
+__all__ = ["addresses", "flow_name", "manager_names", "namespace", "path", "target", "text"]
+
+# Kafka's limit for a topic is 249; the flow's own topics are called
+# `<namespace>.<name>.<what for>`.
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,200}")
+_NAMESPACE = re.compile(r"(?=.{1,40}\Z)[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*")
+
+
+def manager_names(value: Any, folder: Path) -> tuple[str, ...]:
+    """Read `FLOWS`."""
+    names = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigurationError(
+            f"FLOWS is {value!r}; set it to the list of the names of the managers to run"
+        )
+    return names
+
+
+def flow_name(value: Any, folder: Path) -> str:
+    """Read a flow's name."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ConfigurationError(
+            f"flow name {value!r}: use letters, digits, '.', '_' and '-', 200 characters at most"
+        )
+    return value
+
+
+def namespace(value: Any, folder: Path) -> str:
+    """Read a namespace."""
+    if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
+        raise ConfigurationError(
+            f"namespace {value!r}: use letters, digits, '_' and '-', with '.' between, "
+            "40 characters at most"
+        )
+    return value
+
+
+def addresses(value: Any, folder: Path) -> str:
+    """Read the addresses of brokers."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"broker {value!r}: write host:port,... as text")
+    found = [part.strip().removeprefix("kafka://") for part in value.split(",")]
+    for address in found:
+        host, _, port = address.rpartition(":")
+        if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
+            raise ConfigurationError(f"broker address {address!r}: write host:port")
+    return ",".join(found)
+
+
+def path(value: Any, folder: Path) -> Path:
+    """Read a path."""
+    if not isinstance(value, str | Path):
+        raise ConfigurationError(f"path {value!r}: write it as text")
+    return (folder / value).absolute()
+
+
+def target(value: Any, folder: Path) -> str:
+    """Read a target: the path of a Python file, or `module:attribute`."""
+    found = text(value, folder)
+    return str(folder / found) if found.endswith(".py") else found
+
+
+def text(value: Any, folder: Path) -> str:
+    """Read what has no form of its own."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{value!r} is no text; write it in quotes")
+    return value
