@@ -30,5 +30,19 @@ test: .venv/.ready ## lint, format, layers, types, then the tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+bench: .venv-bench/.ready ## aiopype beside other ways to do the same, ten minutes
+	@.venv-bench/bin/python -m benchmarks.run $(BENCH)
+
+# An environment of its own: the peers' dependencies are nobody else's.
+.venv-bench/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python "$(PYTHON)" .venv-bench && \
+		uv pip install --quiet --python .venv-bench/bin/python -c constraints.txt -r benchmarks/requirements.txt; \
+	else \
+		"$(PYTHON)" -m venv .venv-bench && \
+		.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt; \
+	fi
+	@touch $@
+
 clean: ## remove what the targets made
-	rm -rf .venv .aiopype .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-bench .aiopype .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
