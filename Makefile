@@ -30,7 +30,7 @@ test: .venv/.ready ## lint, format, layers, types, then the tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-bench: .venv-bench/.ready ## aiopype beside other ways to do the same, ten minutes
+bench: .venv-bench/.ready ## aiopype beside other ways to do the same, six minutes
 	@.venv-bench/bin/python -m benchmarks.run $(BENCH)
 
 # An environment of its own: the peers' dependencies are nobody else's.
