@@ -19,3 +19,12 @@ __all__ = [
     "Source",
     "SyncProtocol",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # `faust -A aiopype` asks for `app`. A submodule of that name would be taken for it.
+    if name == "app":
+        from aiopype.entry import faust_app  # noqa: PLC0415
+
+        return faust_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,10 @@
-"""The command line: `aiopype run`, `aiopype broker`."""
+"""The command line: `aiopype run`, `graph`, `config`, `broker`."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -12,7 +14,7 @@ from aiopype.diagram import as_mermaid, as_text
 from aiopype.errors import AiopypeError
 from aiopype.flow import AsyncFlow, Flow, connected
 from aiopype.processes import run_workers, stop_with_parent
-from aiopype.settings import Settings
+from aiopype.settings import Settings, report
 from aiopype.target import load_flow
 
 __all__ = ["main"]
@@ -41,6 +43,7 @@ def main() -> None:
 @click.option("--broker", metavar="HOST:PORT,...", help="A Kafka cluster; an embedded one if none.")
 @click.option("--sync", is_flag=True, help="Run in this process, without Kafka.")
 @click.option("--workers", type=click.IntRange(1), help="So many processes that share the work.")
+@click.option("--plain", is_flag=True, help="Log lines only, no live view.")
 @click.option("--log-level", type=_LEVELS, default="INFO", show_default=True)
 @click.option("--worker-number", type=int, hidden=True, help="Of those under one command.")
 def run(
@@ -48,21 +51,23 @@ def run(
     broker: str | None,
     sync: bool,
     workers: int | None,
+    plain: bool,
     log_level: str,
     worker_number: int | None,
 ) -> None:
     """Run the flow of TARGET, a Python file or module:attribute.
 
-    SIGTERM and Ctrl-C finish what is in work and exit with 0. The status is 1 when a manager
-    failed or the worker could not go on.
+    In a terminal it shows live what becomes of the events. SIGTERM and Ctrl-C finish what is in
+    work and exit with 0. The status is 1 when a manager failed or the worker could not go on.
     """
     logs.set_up(log_level.upper(), f"worker {worker_number}" if worker_number else "")
     flow = load_flow(target)
     if worker_number:
         stop_with_parent(flow.stop)
-    if sync:
-        Flow(flow.config, flow.name).start()
-    elif not isinstance(flow, AsyncFlow):
+    if sync and isinstance(flow, AsyncFlow):
+        flow = Flow(flow.config, flow.name)
+    flow.live = not (plain or worker_number) and _in_terminal()
+    if not isinstance(flow, AsyncFlow):
         flow.start()
     elif workers is None:
         flow.start(broker=broker)
@@ -78,6 +83,10 @@ def run(
         raise SystemExit(status)
 
 
+def _in_terminal() -> bool:
+    return sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 @main.command()
 @click.argument("target")
 @click.option("--mermaid", is_flag=True, help="As a mermaid flowchart instead of text.")
@@ -88,6 +97,23 @@ def graph(target: str, mermaid: bool) -> None:
     """
     pipelines = load_flow(target).build()
     click.echo(as_mermaid(pipelines) if mermaid else as_text(pipelines))
+
+
+@main.command(epilog=f"\b\nThe settings:\n{report.as_help(Settings.table())}")
+@click.argument("target", required=False)
+@click.option("--broker", metavar="HOST:PORT,...", help=Settings.table()["broker"].reason)
+@click.option("--json", "in_json", is_flag=True, help="As JSON instead of text.")
+def config(target: str | None, broker: str | None, in_json: bool) -> None:
+    """Print the settings of the flow of TARGET: each one's value and where it comes from.
+
+    Without TARGET the flow that AIOPYPE_FLOW or pyproject.toml names is taken. Secrets are hidden.
+    """
+    named = target or Settings.default_flow()
+    flow = load_flow(named) if named else None
+    of = (None, None) if flow is None else (flow.config, flow.name)
+    found = Settings.look_up(*of, broker=broker, flow=target)
+    show = report.as_json if in_json else report.as_text
+    click.echo(show(Settings.table(), found))
 
 
 @main.command()

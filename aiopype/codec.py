@@ -8,10 +8,13 @@ no doubtful case. NaN and infinities travel as null, as JSON knows none (msgspec
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
 
+from aiopype import decoders, models
+from aiopype.annotations import UNDECLARED, Parameter, Parameters, parameters_of
 from aiopype.errors import CodecError
 
 __all__ = ["Invoke", "bind", "decode", "encode"]
@@ -22,7 +25,15 @@ Invoke = Callable[[bytes | None], Any]
 
 _ARGS, _KWARGS = "$args", "$kwargs"
 
-_json_encode = msgspec.json.Encoder().encode
+_ENVELOPES = (b'{"$args":[]}', b'{"$args":[],"$kwargs":{}}')
+
+#: Bytes by which a value's form is told. To search 400 bytes for one takes 12 ns, for a name 230.
+_ARRAY, _OBJECT, _DOLLAR, _BACKSLASH = b"[{$\\"
+
+#: What decoding raises, by msgspec's version and the fault; IndexError: not a single byte.
+_REFUSALS = (TypeError, ValueError, IndexError, RecursionError, msgspec.MsgspecError)
+
+_json_encode = msgspec.json.Encoder(enc_hook=models.as_plain).encode
 _json_decode = msgspec.json.Decoder().decode
 
 
@@ -43,8 +54,7 @@ def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         raise CodecError(f"arguments {_brief(args, kwargs)} have no JSON form: {error}") from error
     if value[:1] != b"{":
         return b"[" + value + b"]"
-    # The scan for the quoted names is two memchr calls; only a hit is looked at closely.
-    if b'"$args"' in value or b'"$kwargs"' in value:
+    if _DOLLAR in value and (b'"$args"' in value or b'"$kwargs"' in value):
         _refuse_reserved(_parse(value))
     return value
 
@@ -63,12 +73,27 @@ def decode(value: bytes | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     raise _bare(data)
 
 
-def bind(handler: Callable[..., Any]) -> Invoke:
+def bind(handler: Callable[..., Any], name: str | None = None) -> Invoke:
     """Return a function that decodes a value and calls `handler` with its arguments.
 
-    It raises CodecError for a value that cannot be decoded, and whatever the handler raises.
-    """
+    The annotations of the handler's parameters say what the arguments become; where there is
+    none, they are plain JSON values. Numbers and texts are not turned into each other; members of
+    an object that its type does not know are passed over.
 
+    The function raises CodecError for a value that cannot be decoded, that does not fit an
+    annotation or, if there are annotations, the parameters; and whatever the handler raises.
+
+    Arguments:
+        name: what errors call the handler; its qualified name, if not given.
+
+    Raises:
+        GraphError: an annotation cannot be looked up, or is no type that JSON decodes into.
+    """
+    parameters = parameters_of(handler, name or str(getattr(handler, "__qualname__", handler)))
+    return _untyped(handler) if parameters is None else _typed(handler, parameters)
+
+
+def _untyped(handler: Callable[..., Any]) -> Invoke:
     def invoke(value: bytes | None) -> Any:
         data = _parse(value)
         if type(data) is dict:
@@ -83,11 +108,126 @@ def bind(handler: Callable[..., Any]) -> Invoke:
     return invoke
 
 
+def _typed(handler: Callable[..., Any], parameters: Parameters) -> Invoke:
+    of_array = decoders.array_decoder(parameters)
+    of_object = decoders.object_decoder(parameters)
+    slowly = _typed_by_parameter(handler, parameters)
+    if of_array is None and of_object is None:
+        return slowly
+    # Most types refuse an envelope, as it lacks what they require: no need to look for one.
+    takes_envelopes = of_object is not None and any(_accepts(of_object, e) for e in _ENVELOPES)
+
+    def invoke(value: Any) -> Any:
+        args: Any = None
+        try:
+            if value[0] == _ARRAY:
+                args = of_array and of_array(value)
+            elif value[0] == _OBJECT and value[2] != _DOLLAR and of_object:
+                is_doubtful = takes_envelopes and (_DOLLAR in value or _BACKSLASH in value)
+                if not (is_doubtful and _may_be_envelope(value)):
+                    args = (of_object(value),)
+        except _REFUSALS:
+            return slowly(value)
+        return slowly(value) if args is None else handler(*args)
+
+    return invoke
+
+
+def _typed_by_parameter(handler: Callable[..., Any], parameters: Parameters) -> Invoke:
+    """Return what decodes every form a value may have, and tells which parameter it does not fit.
+
+    Bytes are split into those of the arguments, and each is decoded from its bytes: what a type
+    makes of JSON is the same here as in the decoders of a whole value.
+    """
+
+    def by_parameter(value: bytes | None) -> tuple[Any, dict[str, Any]]:
+        raws, named = _split(value)
+        takers = chain(parameters.positional, repeat(parameters.rest or UNDECLARED))
+        others = parameters.others or UNDECLARED
+        return (
+            [_argument(taker, raw) for taker, raw in zip(takers, raws, strict=False)],
+            {n: _argument(parameters.named.get(n, others), raw) for n, raw in named.items()},
+        )
+
+    of_envelope = decoders.envelope_decoder(parameters, _ARGS, _KWARGS) or by_parameter
+
+    def invoke(value: bytes | None) -> Any:
+        try:
+            args, kwargs = of_envelope(value)
+        except _REFUSALS:  # another form, or it is at fault
+            args, kwargs = by_parameter(value)
+        try:
+            return handler(*args, **kwargs)
+        except TypeError as error:
+            # Without another frame the call itself was refused, and the handler did not run.
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise
+            raise CodecError(f"the arguments do not fit the handler: {error}") from error
+
+    return invoke
+
+
+def _accepts(decode_object: Callable[[Any], Any], value: bytes) -> bool:
+    try:
+        decode_object(value)
+    except _REFUSALS:
+        return False
+    return True
+
+
+def _argument(parameter: Parameter, raw: msgspec.Raw) -> Any:
+    try:
+        return parameter.read(raw)
+    except msgspec.ValidationError as error:
+        raise CodecError(f"parameter {parameter.label!r}: {error}") from error
+    except _REFUSALS as error:
+        raise _not_json(bytes(raw), error) from error
+
+
+_ABSENT = msgspec.Raw()
+
+
+class _Envelope(msgspec.Struct, rename={"args": _ARGS, "kwargs": _KWARGS}):
+    args: msgspec.Raw = _ABSENT
+    kwargs: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_split_form = msgspec.json.Decoder(list[msgspec.Raw] | _Envelope).decode
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_split_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _split(value: bytes | None) -> tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]:
+    """Return the bytes of each argument that `value` stands for."""
+    try:
+        form = _split_form(value)  # type: ignore[arg-type]
+        if isinstance(form, list):
+            return form, {}
+        if form.args is _ABSENT:
+            return [msgspec.Raw(value)], {}  # type: ignore[arg-type]
+        return _split_array(form.args), _split_object(form.kwargs)
+    except _REFUSALS as error:
+        decode(value)  # which says what is wrong
+        raise _not_json(value, error) from error
+
+
+def _may_be_envelope(value: bytes) -> bool:
+    # A name may be written with escapes: `$` is then \u0024, and a letter \u0061.
+    return (
+        value.find(b'"$args"', value.find(b"$") - 1) >= 0
+        or value.find(b"\\u00", value.find(b"\\")) >= 0
+    )
+
+
 def _parse(value: bytes | None) -> Any:
     try:
         return _json_decode(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise CodecError(f"value {_start(value)} is not JSON: {error}") from error
+        raise _not_json(value, error) from error
+
+
+def _not_json(value: bytes | None, error: Exception) -> CodecError:
+    return CodecError(f"value {_start(value)} is not JSON: {error}")
 
 
 def _arguments(data: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

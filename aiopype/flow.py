@@ -6,17 +6,22 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from aiopype import logs
+from aiopype.errors import ConfigurationError
 from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.protocol.sync import SyncProtocol
+from aiopype.protocol.wiring import Wiring
 from aiopype.settings import Settings
+from aiopype.settings.files import project_folder
 from aiopype.supervision import stopped_by_signals
+from aiopype.topics import read_plan
 
 __all__ = ["AsyncFlow", "Flow", "connected"]
 
@@ -29,11 +34,18 @@ class Flow:
     Arguments:
         config: an object with `FLOWS`, the names of the managers to run.
         name: the flow's name; `config.NAME` otherwise, or the name of the file that makes it.
+
+    Attributes:
+        file: the file that makes the flow; None in an interactive session.
+        live: whether `start` shows a live view in the terminal; `aiopype run` sets it.
     """
+
+    live = False
 
     def __init__(self, config: Any, name: str | None = None) -> None:
         self.config = config
-        self.name = name or getattr(config, "NAME", None) or _name_of_caller()
+        self.file = _file_of_caller()
+        self.name = name or getattr(config, "NAME", None) or _name_of(self.file)
         self._stop: Callable[[], None] = lambda: None
 
     def build(self) -> Pipelines:
@@ -42,10 +54,10 @@ class Flow:
         Their components' constructors run, with what effects they have.
 
         Raises:
-            ConfigurationError: the configuration or the managers are wrong.
+            ConfigurationError: the configuration, the managers or their topics are wrong.
         """
         settings = Settings.load(self.config, self.name)
-        return Pipelines(settings.flows, SyncProtocol(), end_with_sources=True)
+        return self._build(settings, SyncProtocol(), end_with_sources=True)
 
     def start(self) -> None:
         """Run until every manager has ended or failed, or SIGTERM, SIGINT or `stop()` comes.
@@ -55,21 +67,43 @@ class Flow:
             SystemExit: with status 1 when a manager failed.
         """
         logs.set_up()
-        settings = Settings.load(self.config, self.name)
-        pipelines = Pipelines(settings.flows, SyncProtocol(), end_with_sources=True)
-        asyncio.run(self._run(pipelines))
+        pipelines = self.build()
+        with self._reporting(pipelines) as report:
+            asyncio.run(report.around(self._run(pipelines)))
         _exit_if_failed(pipelines)
 
     def stop(self) -> None:
         """End a running flow; may be called from any thread and from handlers."""
         self._stop()
 
+    def _build(self, settings: Settings, protocol: Wiring, **options: Any) -> Pipelines:
+        roots = (self.file and self.file.parent, project_folder(Path.cwd()))
+        folders = [root / "topics" for root in roots if root is not None]
+        topics = read_plan(settings.flows, folders, settings.namespace)
+        return Pipelines(settings.flows, protocol, topics=topics, **options)
+
+    @contextlib.contextmanager
+    def _reporting(self, pipelines: Pipelines) -> Iterator[_Report]:
+        """Give what reports on the run; it tells at the end what was done, if anything was."""
+        report: _Report = _LogReport(pipelines)
+        if self.live:
+            from aiopype import live  # noqa: PLC0415 - rich takes a tenth of a second
+
+            report = live.View(self.name, pipelines)
+        try:
+            yield report
+        except BaseException:
+            if pipelines.protocol.progress.topics:  # else it never came to work
+                report.tell()
+            raise
+        report.tell()
+
     async def _run(self, pipelines: Pipelines) -> None:
         supervisor = pipelines.supervisor
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._stop = lambda: _threadsafe(loop, stopping.set)
-        pipelines.start_sources()
+        pipelines.start_sources(lambda source: pipelines.protocol.progress.sources.add(source.name))
         waits = [
             asyncio.create_task(stopping.wait(), name="wait for stop"),
             asyncio.create_task(supervisor.none_left(), name="wait for the last manager"),
@@ -88,10 +122,18 @@ class AsyncFlow(Flow):
     one of them runs the sources.
 
     Arguments:
-        config: an object with `FLOWS`, and optionally `NAME`, `BROKER` and `DATA_DIR`.
+        config: an object with `FLOWS`, and optionally other settings (docs/configuration.md).
         name: the flow's name, which is its consumer group; `config.NAME` otherwise, or the name of
             the file that makes it.
     """
+
+    def build_for_kafka(self, settings: Settings) -> Pipelines:
+        """Build the managers as they run on Kafka, without starting anything.
+
+        Raises:
+            ConfigurationError: the managers or their topics are wrong.
+        """
+        return self._build(settings, AsyncProtocol())
 
     def start(self, broker: str | None = None) -> None:
         """Run until SIGTERM, SIGINT or `stop()` comes, or every manager has failed.
@@ -112,12 +154,37 @@ class AsyncFlow(Flow):
 
         logs.set_up()
         settings = Settings.load(self.config, self.name, broker=broker)
-        pipelines = Pipelines(settings.flows, AsyncProtocol())
-        with connected(settings) as address:
+        pipelines = self.build_for_kafka(settings)
+        with self._reporting(pipelines) as report, connected(settings) as address:
             running = worker.Worker(settings, address, pipelines)
             self._stop = running.stop
-            asyncio.run(running.run())
+            asyncio.run(report.around(running.run(), address))
         _exit_if_failed(pipelines)
+
+
+class _Report(Protocol):
+    """Looks on while a flow runs, and tells what it has done."""
+
+    async def around(self, run: Coroutine[Any, Any, None], broker: str | None = None) -> None:
+        """Await `run`; `broker` is what the flow is connected to, if to any."""
+
+    def tell(self) -> None:
+        """Say what the run has done."""
+
+
+class _LogReport:
+    """Says it in one line of the log."""
+
+    def __init__(self, pipelines: Pipelines) -> None:
+        self._progress = pipelines.protocol.progress
+        self._began = monotonic()
+
+    async def around(self, run: Coroutine[Any, Any, None], broker: str | None = None) -> None:
+        self._began = monotonic()
+        await run
+
+    def tell(self) -> None:
+        logger.info(self._progress.summary(monotonic() - self._began))
 
 
 @contextlib.contextmanager
@@ -126,10 +193,16 @@ def connected(settings: Settings) -> Iterator[str]:
 
     Raises:
         BrokerError: the embedded broker cannot be started.
+        ConfigurationError: TLS or SASL is wanted, which the embedded broker does not have.
     """
     if settings.broker is not None:
         yield settings.broker
         return
+    if settings.security_protocol not in {None, "PLAINTEXT"}:
+        raise ConfigurationError(
+            f"security_protocol {settings.security_protocol} is for a cluster, and none is set; "
+            "set AIOPYPE_BROKER or --broker"
+        )
     from aiopype import broker  # noqa: PLC0415 - costs nothing where a cluster is configured
 
     with broker.running(settings.data_dir / "kafka") as embedded:
@@ -146,13 +219,18 @@ def _exit_if_failed(pipelines: Pipelines) -> None:
         raise SystemExit(1)
 
 
-def _name_of_caller() -> str:
-    """Return the stem of the file that makes the flow; the same under every command."""
+def _file_of_caller() -> Path | None:
+    """Return the file that makes the flow; None for standard input and interactive sessions."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
     found = frame.f_globals.get("__file__") if frame is not None else None
-    file = Path(found or "flow.py")
-    if file.suffix != ".py":
-        return "flow"  # standard input, an interactive session
+    file = Path(found) if found else None
+    return file.absolute() if file is not None and file.suffix == ".py" else None
+
+
+def _name_of(file: Path | None) -> str:
+    """Return the stem of the file that makes the flow; the same under every command."""
+    if file is None:
+        return "flow"
     return file.parent.name if file.stem in {"__init__", "__main__"} else file.stem

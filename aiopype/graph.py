@@ -10,7 +10,7 @@ from typing import Any
 
 from aiopype.codec import Invoke, bind
 from aiopype.errors import GraphError
-from aiopype.topics import Topic
+from aiopype.topics import Topic, TopicPlan
 
 __all__ = ["Graph", "Handler", "Subscription", "manager_of"]
 
@@ -37,17 +37,19 @@ class Subscription:
     is_coroutine: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "invoke", bind(self.handler))
+        object.__setattr__(self, "invoke", bind(self.handler, self.name))
         object.__setattr__(self, "is_coroutine", inspect.iscoroutinefunction(self.handler))
 
     @property
     def name(self) -> str:
-        """`<topic> -> <manager>.<component>.<method>`, as logs and errors write it."""
-        return f"{self.topic.name} -> {self.component}.{self.handler.__name__}"
+        """`<event> -> <manager>.<component>.<method>`, full names, as logs and errors write it."""
+        return f"{self.topic.full_name} -> {self.component}.{self.handler.__name__}"
 
 
 def manager_of(name: str) -> str:
-    """Return the manager's part of the full name of a component or topic."""
+    """Return the manager's part of the full name of a component or event; a topic may be called
+    otherwise.
+    """
     return name.split(".", maxsplit=1)[0]
 
 
@@ -55,11 +57,13 @@ class Graph:
     """Components and subscriptions of one flow; frozen when the flow starts.
 
     Attributes:
+        plan: makes the topics; set it before there are any.
         unresolved: topics whose number of partitions is not known yet. Whoever writes to Kafka
             looks here first: a topic can become known as late as at the first emit.
     """
 
     def __init__(self) -> None:
+        self.plan = TopicPlan()
         self.unresolved: set[Topic] = set()
         self._topics: dict[str, dict[str, Topic]] = {}
         self._subscriptions: dict[Topic, list[Subscription]] = {}
@@ -88,7 +92,7 @@ class Graph:
         """Return the topic of `event` of `component`, made at the first call."""
         topics = self._topics[component]
         if event not in topics:
-            topic = Topic(component, event)
+            topic = self.plan.topic(component, event)
             # Kafka takes '.' and '_' for the same in the names of its metrics, and refuses the
             # second of two topics that differ in nothing else.
             other = self._names.setdefault(topic.name.replace(".", "_"), topic)

@@ -17,6 +17,7 @@ from yarl import URL
 from aiopype.graph import manager_of
 from aiopype.pipelines import Pipelines
 from aiopype.processor import Source
+from aiopype.progress import Progress
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.settings import Settings
 from aiopype.supervision import stop_task
@@ -26,7 +27,9 @@ from aiopype.transport.driver import Transport
 from aiopype.transport.election import Election
 from aiopype.transport.ledger import AtLeastOnce, Ledger
 from aiopype.transport.outbox import SourceOutbox
+from aiopype.transport.partition import Batch, Delivery
 from aiopype.transport.producer import Producer
+from aiopype.transport.security import connection_options
 from aiopype.transport.settings import (
     HEARTBEAT_SECONDS,
     REBALANCE_SECONDS,
@@ -54,7 +57,7 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     assert isinstance(protocol, AsyncProtocol)
     graph = protocol.graph
     app = FlowApp(
-        settings.name,
+        settings.group,
         broker=f"kafka://{brokers.replace(',', ';kafka://')}",
         datadir=settings.data_dir / "faust",
         web_enabled=False,
@@ -68,19 +71,22 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
         broker_request_timeout=REQUEST_SECONDS,
     )
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    admin = Admin(brokers, graph.unresolved)
-    producer = Producer(brokers, graph, admin)
+    security = connection_options(settings)
+    admin = Admin(brokers, graph.unresolved, security=security)
+    producer = Producer(brokers, graph, admin, protocol.progress, security=security)
     ledger = Ledger()
     transport = Transport(
         [URL(f"kafka://{address}") for address in brokers.split(",")],
         app,
         graph,
-        AtLeastOnce(producer, ledger),
+        _Counted(AtLeastOnce(producer, ledger), protocol.progress),
         ledger,
         supervisor.fail,
         supervisor.is_running,
     )
     app.transport = transport
+    transport.progress = protocol.progress
+    transport.security = security
 
     def stop_fetching(manager: str) -> None:
         cast("Consumer", app.consumer).stop_topics(transport.topics_of(manager))
@@ -90,10 +96,11 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     sources = _Sources(pipelines, protocol, producer)
     election = Election(
         brokers=brokers,
-        flow=settings.name,
+        flow=settings.group,
         admin=admin,
         on_win=sources.start,
         on_lose=sources.stop,
+        security=security,
     )
     app.first_services = [admin, agents, producer]
     app.last_services = [election]
@@ -122,13 +129,32 @@ class FlowApp(faust.App):
         super().__init__(*args, **kwargs)
         self.first_services: Sequence[ServiceT] = ()
         self.last_services: Sequence[ServiceT] = ()
+        self.dropped = 0
 
     async def stop(self) -> None:
         """Stop the sources and finish the batches in work, then stop Faust."""
         if not self.crashed and not self._stopped.is_set():
             drain = cast("Consumer", self.consumer).drain()
-            await asyncio.gather(drain, *(service.stop() for service in self.last_services))
+            stops = asyncio.gather(*(service.stop() for service in self.last_services))
+            self.dropped = await drain
+            await stops
         await super().stop()
+
+
+class _Counted:
+    """A delivery whose batches are counted when they are durable."""
+
+    def __init__(self, delivery: Delivery, progress: Progress) -> None:
+        self._delivery = delivery
+        self._progress = progress
+
+    async def deliver(self, batch: Batch) -> None:
+        await self._delivery.deliver(batch)
+        partition, last = batch.partition, batch.records[-1]
+        self._progress.handled(
+            partition.topic.name, partition.number, len(batch.records), last.timestamp,
+            batch.position,
+        )  # fmt: skip
 
 
 class _Sources:
@@ -147,6 +173,7 @@ class _Sources:
         def open_outbox(source: Source) -> None:
             outbox = SourceOutbox(source.name, self._producer)
             self._protocol.open_outbox(source.name, outbox)
+            self._protocol.progress.sources.add(source.name)
             manager = manager_of(source.name)
             sender = self._pipelines.supervisor.start(
                 f"outbox of {source.name}", manager, outbox.run()
@@ -170,6 +197,7 @@ class _Sources:
             await stop_task(task, 1.0)
         for component in self._protocol.components:
             self._protocol.close_outbox(component.name)
+        self._protocol.progress.sources.clear()
         logger.info("the sources are stopped here")
 
 

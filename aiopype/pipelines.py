@@ -12,6 +12,7 @@ from aiopype.manager import Manager, find_managers
 from aiopype.processor import Source
 from aiopype.protocol.wiring import Wiring
 from aiopype.supervision import Supervisor, stop_task
+from aiopype.topics import TopicPlan
 
 __all__ = ["Pipelines"]
 
@@ -30,6 +31,7 @@ class Pipelines:
     Arguments:
         names: of the managers, as in `FLOWS`.
         protocol: a new one; it is closed for subscriptions here.
+        topics: what is wanted of the flow's topics.
         end_with_sources: whether a manager has ended when its sources have. In process nothing is
             left to do then; on Kafka its topics may still hold events.
 
@@ -39,12 +41,19 @@ class Pipelines:
 
     Raises:
         GraphError: the names, components or subscriptions do not fit together.
+        ConfigurationError: `topics` names what the managers do not have.
     """
 
     def __init__(
-        self, names: Iterable[str], protocol: Wiring, *, end_with_sources: bool = False
+        self,
+        names: Iterable[str],
+        protocol: Wiring,
+        *,
+        topics: TopicPlan | None = None,
+        end_with_sources: bool = False,
     ) -> None:
         self.protocol = protocol
+        protocol.graph.plan = topics = topics or TopicPlan()
         self._end_with_sources = end_with_sources
         self.managers: list[Manager] = []
         for cls in find_managers(names):
@@ -59,6 +68,10 @@ class Pipelines:
                         f"component {component.name!r} of manager {name!r}: "
                         "name it with self.build_processor_name(...)"
                     )
+        graph = protocol.graph
+        known = {name: [t.event for t in graph.topics_of(name)] for name in graph.components}
+        for name, event in topics.declared(known):
+            graph.topic(name, event)
         protocol.freeze()
         self.supervisor = Supervisor(str(manager.name) for manager in self.managers)
         self.supervisor.on_failure(self._cancel_sources)

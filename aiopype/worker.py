@@ -13,6 +13,7 @@ from aiopype.hosting import FlowApp, build_app
 from aiopype.pipelines import Pipelines
 from aiopype.settings import Settings
 from aiopype.supervision import stopped_by_signals
+from aiopype.transport.settings import DRAIN_SECONDS
 
 __all__ = ["Worker"]
 
@@ -54,7 +55,7 @@ class Worker:
         """
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        app = build_app(self._settings, self._brokers, self._pipelines)
+        app = self.app = build_app(self._settings, self._brokers, self._pipelines)
         with stopped_by_signals(self._stopping.set):
             try:
                 await _first_of(
@@ -65,6 +66,11 @@ class Worker:
         if app.crash_reason is not None:
             reason = app.crash_reason
             raise WorkerError(f"the worker could not go on: {reason!r}") from reason
+        if app.dropped:
+            raise WorkerError(
+                f"{app.dropped} batches in work did not end in {DRAIN_SECONDS:g} s; "
+                "they are not committed and will be handled again"
+            )
 
     async def _live(self, app: FlowApp) -> None:
         await app.start()

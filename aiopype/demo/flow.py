@@ -118,7 +118,7 @@ class CSVOutput(Processor):
         self.file = file
         self.column = column
 
-    def write(self, time: str, value: float) -> None:
+    def write(self, time: str, value: int | float) -> None:
         """Append a row, unless its time is not later than that of the last one."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a+", newline="") as file:

@@ -62,7 +62,7 @@ class AsyncProtocol(Wiring):
         self._outboxes.pop(component, None)
 
     def _outbox(self, topic: Topic) -> SourceOutbox:
-        component = topic.name.removesuffix(f".{topic.event}")
+        component = topic.component
         try:
             return self._outboxes[component]
         except KeyError:

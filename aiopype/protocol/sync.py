@@ -80,7 +80,12 @@ class SyncProtocol(Wiring):
             self._enqueue(topic, _Record(key, value, timestamp), pending)
 
     def _enqueue(self, topic: Topic, record: _Record, pending: _Pending) -> None:
-        for subscription in list(self.graph.subscriptions(topic)):
+        subscriptions = list(self.graph.subscriptions(topic))
+        figures = self.progress.topics[topic.name]
+        figures.emitted += 1
+        if subscriptions:
+            figures.handled += 1  # or it is an error, and ends its source
+        for subscription in subscriptions:
             if subscription.once:
                 self.graph.unsubscribe(subscription)
             pending.append((subscription, record))

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiopype.event import Key
 from aiopype.graph import Graph
+from aiopype.progress import Progress
 from aiopype.topics import Topic
 
 __all__ = ["Wiring"]
@@ -19,11 +20,13 @@ class Wiring(ABC):
     Attributes:
         graph: the flow as data.
         components: in the order they were built.
+        progress: what becomes of the flow's events in this process.
     """
 
     def __init__(self) -> None:
         self.graph = Graph()
         self.components: list[Any] = []
+        self.progress = Progress()
         self._ended: set[str] = set()
 
     def add(self, component: Any) -> dict[str, Topic]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from aiopype.errors import ConfigurationError
 from aiopype.settings.files import nearest, project_folder, read_toml
 
-__all__ = ["REQUIRED", "Found", "Places", "Setting", "look_up"]
+__all__ = ["REQUIRED", "Found", "Places", "Setting", "check", "look_up"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,25 +73,35 @@ class Places(NamedTuple):
     folder: Path
 
 
-def look_up(
-    table: Mapping[str, Setting], places: Places, ignored: Iterable[str] = ()
-) -> dict[str, Found]:
+def check(table: Mapping[str, Setting], places: Places, ignored: Iterable[str] = ()) -> None:
+    """Refuse unknown names in the configuration object and in pyproject.toml.
+
+    Unknown variables are only warned of: Kubernetes adds some of its own.
+
+    Arguments:
+        table: the settings by their names.
+        places: where to look.
+        ignored: attributes of the configuration object that are accepted and mean nothing.
+
+    Raises:
+        ConfigurationError: there is such a name; the text has it, and the known one it resembles.
+    """
+    _check_object(table, places.config, ignored)
+    _check_pyproject(table, *_pyproject(places.folder))
+    _check_environ(table, places.environ)
+
+
+def look_up(table: Mapping[str, Setting], places: Places) -> dict[str, Found]:
     """Return every setting of a table; None and empty text count as not set.
 
     Arguments:
         table: the settings by their names.
         places: where to look, in order.
-        ignored: attributes of the configuration object that are accepted and mean nothing.
 
     Raises:
-        ConfigurationError: a value of a wrong form, a missing one, or an unknown name in the object
-            or in pyproject.toml; the text says where. Unknown variables are only warned of:
-            Kubernetes adds some of its own.
+        ConfigurationError: a value is of a wrong form, or missing; the text says where.
     """
     pyproject, file = _pyproject(places.folder)
-    _check_object(table, places.config, ignored)
-    _check_pyproject(table, pyproject, file)
-    _check_environ(table, places.environ)
     found = {}
     for name, setting in table.items():
         candidates = _candidates(name, setting, places, pyproject, file)
@@ -163,8 +173,8 @@ def _check_object(table: Mapping[str, Setting], config: Any, ignored: Iterable[s
     for attribute in dir(config):
         if attribute.isupper() and not attribute.startswith("_") and attribute not in accepted:
             raise ConfigurationError(
-                f"{_attribute_of(config, attribute)} is no setting; {nearest(attribute, known)} "
-                "A name of your own is written in lower case, or begins with '_'"
+                f"{_attribute_of(config, attribute)} is no setting (a name of your own is written "
+                f"in lower case, or begins with '_'); {nearest(attribute, known)}"
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 from aiopype.settings import values
-from aiopype.settings.lookup import REQUIRED, Found, Places, Setting, look_up
+from aiopype.settings.lookup import REQUIRED, Found, Places, Setting, check, look_up
 
 __all__ = ["Settings"]
 
@@ -39,8 +39,8 @@ class Settings:
     name: Annotated[
         str,
         Setting(
-            reason="the flow's consumer group, so it is the same under every command; "
-            "AsyncFlow(config, name=...) comes first, the name of the flow's file last",
+            reason="the consumer group, the same under every command; AsyncFlow(name=...) comes "
+            "before it, the name of the flow's file after it",
             unit="text",
             read=values.flow_name,
             default=REQUIRED,
@@ -67,8 +67,7 @@ class Settings:
     namespace: Annotated[
         str | None,
         Setting(
-            reason="in front of every topic and group of the flow, so that the same flow can run "
-            "twice on one cluster",
+            reason="in front of every topic and group, so that a flow runs twice on one cluster",
             unit="text",
             read=values.namespace,
         ),
@@ -82,6 +81,48 @@ class Settings:
             in_object=False,
         ),
     ] = None
+    security_protocol: Annotated[
+        str | None,
+        Setting(
+            reason="how the brokers of a cluster are spoken to; in the clear without it",
+            unit=" | ".join(values.PROTOCOLS),
+            read=values.one_of(values.PROTOCOLS),
+        ),
+    ] = None
+    ssl_cafile: Annotated[
+        Path | None,
+        Setting(
+            reason="certificates of who signs the brokers'; those of the system without it",
+            unit="PEM file",
+            read=values.path,
+        ),
+    ] = None
+    ssl_certfile: Annotated[
+        Path | None,
+        Setting(
+            reason="this client's certificate, where brokers ask for one",
+            unit="PEM file",
+            read=values.path,
+        ),
+    ] = None
+    ssl_keyfile: Annotated[
+        Path | None,
+        Setting(reason="the key of ssl_certfile", unit="PEM file", read=values.path),
+    ] = None
+    sasl_mechanism: Annotated[
+        str | None,
+        Setting(
+            reason="how this client logs in",
+            unit=" | ".join(values.MECHANISMS),
+            read=values.one_of(values.MECHANISMS),
+        ),
+    ] = None
+    sasl_username: Annotated[
+        str | None, Setting(reason="who logs in", unit="text", read=values.text)
+    ] = None
+    sasl_password: Annotated[
+        str | None, Setting(reason="with what", unit="text", read=values.text, secret=True)
+    ] = field(default=None, repr=False)
     sentry_dsn: Annotated[
         str | None,
         Setting(
@@ -92,6 +133,20 @@ class Settings:
             old_names=("RAVEN_DSN",),
         ),
     ] = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse settings of TLS and SASL that do not fit together."""
+        values.check_security(
+            self.security_protocol,
+            {
+                "ssl_cafile": self.ssl_cafile,
+                "ssl_certfile": self.ssl_certfile,
+                "ssl_keyfile": self.ssl_keyfile,
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_username": self.sasl_username,
+                "sasl_password": self.sasl_password,
+            },
+        )
 
     @property
     def group(self) -> str:
@@ -131,9 +186,23 @@ class Settings:
         """
         first = {setting: (value, "command line") for setting, value in given.items()}
         if name is not None and name != getattr(config, "NAME", None):
-            first["name"] = (name, "the flow's name= or its file")
+            first["name"] = (name, "AsyncFlow(name=...), or the name of its file")
         places = Places(first, config, environ, folder or Path.cwd())
-        return look_up(cls.table(), places, _IGNORED)
+        check(cls.table(), places, _IGNORED)
+        return look_up(cls.table(), places)
+
+    @classmethod
+    def default_flow(
+        cls, environ: Mapping[str, str] = os.environ, folder: Path | None = None
+    ) -> str | None:
+        """Return the target that commands take when none is named.
+
+        Raises:
+            ConfigurationError: it is no text.
+        """
+        places = Places({}, None, environ, folder or Path.cwd())
+        target: str | None = look_up({"flow": cls.table()["flow"]}, places)["flow"].value
+        return target
 
     @classmethod
     def load(cls, config: Any, name: Any = None, **places: Any) -> Settings:

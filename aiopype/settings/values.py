@@ -7,13 +7,31 @@ current one otherwise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aiopype.errors import ConfigurationError
 
-__all__ = ["addresses", "flow_name", "manager_names", "namespace", "path", "target", "text"]
+__all__ = [
+    "MECHANISMS",
+    "PROTOCOLS",
+    "addresses",
+    "check_security",
+    "flow_name",
+    "manager_names",
+    "namespace",
+    "one_of",
+    "path",
+    "target",
+    "text",
+]
+
+#: Kafka's names for: as it is, encrypted, with a login, both.
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
+#: Logins with a name and a password.
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 # Kafka's limit for a topic is 249; the flow's own topics are called
 # `<namespace>.<name>.<what for>`.
@@ -72,11 +90,46 @@ def path(value: Any, folder: Path) -> Path:
 def target(value: Any, folder: Path) -> str:
     """Read a target: the path of a Python file, or `module:attribute`."""
     found = text(value, folder)
-    return str(folder / found) if found.endswith(".py") else found
+    return str((folder / found).resolve()) if found.endswith(".py") else found
 
 
 def text(value: Any, folder: Path) -> str:
     """Read what has no form of its own."""
     if not isinstance(value, str):
-        raise ConfigurationError(f"{value!r} is no text; write it in quotes")
+        # It may be a password, so it is not shown.
+        raise ConfigurationError(f"a {type(value).__name__} is no text; write it in quotes")
     return value
+
+
+def one_of(words: tuple[str, ...]) -> Callable[[Any, Path], str]:
+    """Return what reads one of some words, in whatever case."""
+
+    def read(value: Any, folder: Path) -> str:
+        if not isinstance(value, str) or value.upper() not in words:
+            raise ConfigurationError(f"{value!r}: write one of {', '.join(words)}")
+        return value.upper()
+
+    return read
+
+
+def check_security(protocol: str | None, others: Mapping[str, Any]) -> None:
+    """Refuse settings of TLS and SASL that do nothing, or that lack another.
+
+    Arguments:
+        protocol: the `security_protocol`.
+        others: `ssl_...` and `sasl_...`, by name.
+    """
+    given = {name for name, value in others.items() if value is not None}
+    for kind, what in (("ssl", "SSL or SASL_SSL"), ("sasl", "SASL_SSL or SASL_PLAINTEXT")):
+        idle = sorted(name for name in given if name.startswith(f"{kind}_"))
+        if idle and kind.upper() not in (protocol or "").split("_"):
+            raise ConfigurationError(
+                f"{', '.join(idle)} does nothing with security_protocol {protocol}; "
+                f"set it to {what}"
+            )
+    needed = [name for name in others if name.startswith("sasl_")]
+    missing = [name for name in needed if name not in given]
+    if protocol is not None and protocol.startswith("SASL") and missing:
+        raise ConfigurationError(f"security_protocol {protocol} needs {', '.join(missing)} as well")
+    if "ssl_keyfile" in given and "ssl_certfile" not in given:
+        raise ConfigurationError("ssl_keyfile is the key of ssl_certfile; set both")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from mode import Service
 
 from aiopype.errors import BrokerError
-from aiopype.topics import DEFAULT_PARTITIONS, Topic
+from aiopype.topics import DEFAULT_PARTITIONS, Topic, TopicSpec
+from aiopype.transport.differences import differences
 
 __all__ = ["Admin"]
 
@@ -21,12 +23,15 @@ logger = logging.getLogger(__name__)
 #: For reaching the brokers, and for each of their answers.
 ANSWER_SECONDS = 20.0
 
+#: For the whole start; with the stop after it a worker that cannot work has ended in 30 s.
+START_SECONDS = 25.0
+
 _ALREADY_THERE = kafka_errors.TopicAlreadyExistsError.errno
 _UNKNOWN = kafka_errors.UnknownTopicOrPartitionError.errno
 
 
 class Admin(Service):
-    """Creates topics and asks for their partitions.
+    """Creates topics, compares those that exist, and asks for their partitions.
 
     Faust ignores a topic that does not exist when it starts, for minutes; so this is the first
     service of a worker.
@@ -34,14 +39,23 @@ class Admin(Service):
     Arguments:
         brokers: `host:port,...`.
         unresolved: topics to create at the start; those that are resolved leave it.
+        security: from `connection_options`.
     """
 
     logger = logger
     mundane_level = "debug"
 
-    def __init__(self, brokers: str, unresolved: set[Topic], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        brokers: str,
+        unresolved: set[Topic],
+        *,
+        security: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._brokers = brokers
+        self._security = security or {}
         self._unresolved = unresolved
         self._client: AIOKafkaAdminClient | None = None
         self._asking = asyncio.Lock()
@@ -50,10 +64,24 @@ class Admin(Service):
         """Connect and create the flow's topics.
 
         Raises:
-            BrokerError: the brokers cannot be reached in 20 s.
+            BrokerError: the brokers cannot be reached or do not answer, or a topic cannot be
+                created or seen; within 25 s.
         """
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._connect()
+                await self.ensure(self._unresolved)
+        except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+            raise BrokerError(
+                f"preparing the topics at {self._brokers}: {_text(error)}; "
+                "look into the brokers' own logs"
+            ) from error
+
+    async def _connect(self) -> None:
         client = AIOKafkaAdminClient(
-            bootstrap_servers=self._brokers, request_timeout_ms=int(ANSWER_SECONDS * 1000)
+            bootstrap_servers=self._brokers,
+            request_timeout_ms=int(ANSWER_SECONDS * 1000),
+            **self._security,
         )
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -61,11 +89,11 @@ class Admin(Service):
         except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
             await client.close()
             raise BrokerError(
-                f"no Kafka broker answers at {self._brokers}: {error}; "
+                f"no Kafka broker answers at {self._brokers}: {_text(error)}; "
                 "start it, or correct AIOPYPE_BROKER or --broker"
+                + (", or the settings of TLS and SASL" if self._security else "")
             ) from error
         self._client = client
-        await self.ensure(self._unresolved)
 
     async def on_stop(self) -> None:
         """Disconnect."""
@@ -75,26 +103,28 @@ class Admin(Service):
     async def ensure(self, topics: set[Topic]) -> None:
         """Create those of `topics` that do not exist and note how many partitions each has.
 
-        A topic is taken out of the set when it is known. An existing topic is left as it is.
+        A topic is taken out of the set when it is known. An existing topic is left as it is; what
+        differs from its `spec` is logged.
 
         Raises:
-            BrokerError: a topic cannot be created; the text has the broker's reason.
+            BrokerError: a topic cannot be created or seen; the text has the broker's reason.
             KafkaError, TimeoutError: no answer.
         """
         async with self._asking:  # two batches may meet the same new topic
             wanted = {topic.name: topic for topic in topics}
-            counts = await self.partitions(wanted)
-            missing = [name for name in wanted if name not in counts]
+            found = await self._describe(wanted)
+            missing = [topic for name, topic in wanted.items() if name not in found]
+            await self._compare([topic for topic in topics if topic.name in found], found)
             if missing:
-                await self.create(missing)
-                counts |= await self._wait_for(missing)
-            for name, count in counts.items():
-                wanted[name].partitions = count
+                await self._create({topic.name: topic.spec for topic in missing})
+                found |= await self._wait_for([topic.name for topic in missing])
+            for name, partitions in found.items():
+                wanted[name].partitions = len(partitions)
                 topics.discard(wanted[name])
 
     async def create(
         self,
-        names: list[str],
+        names: Iterable[str],
         partitions: int = DEFAULT_PARTITIONS,
         configs: Mapping[str, str] | None = None,
     ) -> None:
@@ -103,49 +133,110 @@ class Admin(Service):
         Raises:
             BrokerError: a topic cannot be created; the text has the broker's reason.
         """
+        spec = TopicSpec(partitions, configs=configs or {})
+        await self._create(dict.fromkeys(names, spec))
+
+    async def partitions(self, names: Collection[str]) -> dict[str, int]:
+        """Return the number of partitions of those topics that exist and have leaders.
+
+        Raises:
+            BrokerError: a topic may not be seen.
+        """
+        return {name: len(found) for name, found in (await self._describe(names)).items()}
+
+    async def _create(self, specs: Mapping[str, TopicSpec]) -> None:
         assert self._client is not None
-        # replication -1: what the cluster's default.replication.factor says. The empty assignment
-        # is for aiokafka's own check, which has that case the wrong way round.
-        config = dict(configs or {})
-        new = [NewTopic(name, partitions, -1, {}, config) for name in names]
+        new = [_new_topic(name, spec) for name, spec in specs.items()]
         async with asyncio.timeout(ANSWER_SECONDS):
             answer = await self._client.create_topics(new)
         for name, code, *text in answer.topic_errors:
             if code == 0:
-                logger.info("topic %s created with %d partitions", name, partitions)
+                count = specs[name].partitions or DEFAULT_PARTITIONS
+                logger.info("topic %s created with %d partitions", name, count)
             elif code != _ALREADY_THERE:
                 reason = text[0] if text and text[0] else kafka_errors.for_code(code).__name__
+                file = specs[name].file
                 raise BrokerError(
                     f"topic {name!r} cannot be created: {reason}; "
                     "create it yourself, or give this client the right to"
+                    + (f", or correct {file}" if file else "")
                 )
 
-    async def partitions(self, names: Mapping[str, Any] | list[str]) -> dict[str, int]:
-        """Return the number of partitions of those topics that exist and have leaders."""
+    async def _describe(self, names: Collection[str]) -> dict[str, list[Any]]:
+        """Return the partitions of those topics that exist and have leaders."""
         assert self._client is not None
         if not names:
             return {}
         async with asyncio.timeout(ANSWER_SECONDS):
-            found = await self._client.describe_topics(list(names))
-        counts = {}
-        for topic in found:
+            described = await self._client.describe_topics(list(names))
+        found = {}
+        for topic in described:
             led = all(p["error_code"] == 0 for p in topic["partitions"])
             if topic["error_code"] == 0 and topic["partitions"] and led:
-                counts[topic["topic"]] = len(topic["partitions"])
+                found[topic["topic"]] = topic["partitions"]
             elif topic["error_code"] not in {0, _UNKNOWN} and not _passing(topic["error_code"]):
                 error = kafka_errors.for_code(topic["error_code"])
-                raise BrokerError(f"topic {topic['topic']!r}: {error.__name__}")
-        return counts
+                raise BrokerError(
+                    f"topic {topic['topic']!r}: {error.__name__}; "
+                    "give this client the right to describe, read and write it"
+                )
+        return found
 
-    async def _wait_for(self, names: list[str]) -> dict[str, int]:
+    async def _wait_for(self, names: list[str]) -> dict[str, list[Any]]:
         # A topic that was created is known to all brokers a little later.
         async with asyncio.timeout(ANSWER_SECONDS):
             while True:
-                counts = await self.partitions(names)
-                if len(counts) == len(names):
-                    return counts
+                found = await self._describe(names)
+                if len(found) == len(names):
+                    return found
                 await asyncio.sleep(0.05)
+
+    async def _compare(self, topics: Iterable[Topic], found: Mapping[str, list[Any]]) -> None:
+        topics = [topic for topic in topics if topic.spec.file is not None]
+        configs = await self._configs([topic for topic in topics if topic.spec.configs])
+        for topic in topics:
+            partitions = found[topic.name]
+            copies = len(partitions[0]["replicas"])
+            has = configs.get(topic.name, topic.spec.configs)
+            differing = "; ".join(differences(topic, self._brokers, len(partitions), copies, has))
+            if differing:
+                logger.warning(
+                    "topic %s differs from %s and is left as it is: %s",
+                    topic.name, topic.spec.file, differing,
+                )  # fmt: skip
+
+    async def _configs(self, topics: list[Topic]) -> dict[str, dict[str, str | None]]:
+        """Return those settings of topics that their specs name, by topic; without the topics
+        whose settings this client may not see.
+        """
+        assert self._client is not None
+        if not topics:
+            return {}
+        kind = ConfigResourceType.TOPIC
+        asked = [ConfigResource(kind, t.name, dict(t.spec.configs)) for t in topics]
+        async with asyncio.timeout(ANSWER_SECONDS):
+            answers = await self._client.describe_configs(asked)
+        found = {}
+        for code, text, _, name, entries in (r for answer in answers for r in answer.resources):
+            if code == 0:
+                found[name] = {key: value for key, value, *_ in entries}
+            else:
+                reason = text or kafka_errors.for_code(code).__name__
+                logger.warning("settings of topic %s cannot be compared: %s", name, reason)
+        return found
+
+
+def _new_topic(name: str, spec: TopicSpec) -> NewTopic:
+    # replication -1: what the cluster's default.replication.factor says. The empty assignment is
+    # for aiokafka's own check, which has that case the wrong way round.
+    partitions = spec.partitions or DEFAULT_PARTITIONS
+    copies = spec.replication or -1
+    return NewTopic(name, partitions, copies, {} if copies == -1 else None, dict(spec.configs))
 
 
 def _passing(code: int) -> bool:
     return bool(kafka_errors.for_code(code).retriable)
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__

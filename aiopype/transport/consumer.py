@@ -96,7 +96,7 @@ class LoopThread(driver.AIOKafkaConsumerThread):
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
-            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+            **transport.security,
         )
 
 
@@ -156,6 +156,11 @@ class Consumer(driver.Consumer):
                     await self.wait(self.can_resume_flow.wait(), timeout=PAUSE_SECONDS)
                 elif not await self._fetch(consumer):
                     await self._pause(consumer)
+        except asyncio.CancelledError:
+            # Faust cancels this to stop it, and takes that for a crash when the group is just
+            # being rebalanced.
+            if not (self.should_stop or fetcher.should_stop or self.app.should_stop):
+                raise
         finally:
             subscription._fetch_count -= 1
 
@@ -165,6 +170,7 @@ class Consumer(driver.Consumer):
         wanted = {tp for tp, partition in self.partitions.items() if partition.has_room}
         if not wanted:
             return 0
+        self.transport.note_ends(consumer, wanted)
         found = await consumer._fetcher.fetched_records(
             wanted, timeout=0, max_records=BATCH_RECORDS
         )
@@ -254,15 +260,17 @@ class Consumer(driver.Consumer):
         for partition in self.partitions.values():
             partition.close()
         self.partitions = {}
+        self.transport.progress.revoke()
         self.ledger.forget()
         await super().on_partitions_revoked(revoked)
 
-    async def drain(self) -> None:
+    async def drain(self) -> int:
         """Begin nothing new, wait for the batches in work, commit; 8 seconds at most.
 
-        What is not done by then is dropped and not committed.
+        What is not done by then is dropped and not committed; returns how many batches that are.
         """
         self.is_feeding = False
+        late: set[asyncio.Task[bool]] = set()
         waiting = [asyncio.create_task(p.idle.wait(), name=f"drain {p!r}")
                    for p in self.partitions.values() if not p.idle.is_set()]  # fmt: skip
         if waiting:
@@ -278,6 +286,7 @@ class Consumer(driver.Consumer):
             partition.close()
         if self._thread._consumer is not None:
             await self.ledger.commit(self._thread._consumer)
+        return len(late)
 
     # --- Faust's own bookkeeping, which must not run beside ours
 

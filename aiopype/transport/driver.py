@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from faust.transport.drivers import aiokafka as driver
@@ -10,6 +10,7 @@ from faust.types import TP
 from yarl import URL
 
 from aiopype.graph import Graph, Subscription, manager_of
+from aiopype.progress import Progress
 from aiopype.transport import consumer
 from aiopype.transport.ledger import Ledger
 from aiopype.transport.partition import Delivery, Feed, Partition
@@ -29,6 +30,8 @@ class Transport(driver.Transport):
 
     Attributes:
         channels: the queue of each subscription's agent, by subscription.
+        progress: how far the partitions are; hosting puts the flow's here.
+        security: from `connection_options`; hosting puts the flow's here.
     """
 
     Consumer: ClassVar[type[Any]] = consumer.Consumer
@@ -46,6 +49,8 @@ class Transport(driver.Transport):
         super().__init__(url, app)
         self.ledger = ledger
         self.channels: dict[Subscription, Any] = {}
+        self.progress = Progress()
+        self.security: Mapping[str, Any] = {}
         self._topics = {topic.name: topic for topic, _ in graph.subscribed()}
         self._graph = graph
         self._delivery = delivery
@@ -57,7 +62,8 @@ class Transport(driver.Transport):
         topic = self._topics.get(tp.topic)
         if topic is None:
             return None
-        manager = manager_of(topic.name)
+        self.progress.assign(*tp)
+        manager = manager_of(topic.component)
         return Partition(
             topic,
             tp.partition,
@@ -67,13 +73,21 @@ class Transport(driver.Transport):
             lambda error, what: self._fail(manager, error, what),
         )
 
+    def note_ends(self, consumer: Any, fetched: Iterable[TP]) -> None:
+        """Note where the logs of these partitions end, as the answers to fetches said."""
+        assignment = consumer._subscription.subscription.assignment
+        for tp in fetched:
+            state = assignment.state_value(tp)
+            if state is not None and state.has_valid_position:
+                self.progress.fetched(*tp, state.position, state.highwater)
+
     def is_stopped(self, partition: Partition) -> bool:
         """Say whether the manager of a partition has been stopped."""
-        return not self._is_running(manager_of(partition.topic.name))
+        return not self._is_running(manager_of(partition.topic.component))
 
     def topics_of(self, manager: str) -> list[str]:
         """Return the names of the consumed topics of a manager."""
-        return [name for name in self._topics if manager_of(name) == manager]
+        return [n for n, topic in self._topics.items() if manager_of(topic.component) == manager]
 
     def agent(self, subscription: Subscription) -> Callable[[Any], Any]:
         """Return the body of the Faust agent of a subscription.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -47,6 +47,7 @@ class Election(Service):
         admin: creates the topic.
         on_win: awaited when this worker becomes the owner.
         on_lose: awaited when it is no longer; it has until the rebalance's end.
+        security: from `connection_options`.
     """
 
     logger = logger
@@ -60,10 +61,12 @@ class Election(Service):
         admin: Admin,
         on_win: Callable[[], Awaitable[None]],
         on_lose: Callable[[], Awaitable[None]],
+        security: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._brokers = brokers
+        self._security = security or {}
         self._topic = f"{flow}.sources"
         self._admin = admin
         self._on_win = on_win
@@ -82,6 +85,7 @@ class Election(Service):
             session_timeout_ms=int(SESSION_SECONDS * 1000),
             heartbeat_interval_ms=int(HEARTBEAT_SECONDS * 1000),
             rebalance_timeout_ms=int(REBALANCE_SECONDS * 1000),
+            **self._security,
         )
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         await self._consumer.start()

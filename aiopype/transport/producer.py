@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -14,6 +14,7 @@ from mode import Service
 from aiopype.errors import BrokerError, DeliveryError, OutputRefused
 from aiopype.event import Emitted
 from aiopype.graph import Graph
+from aiopype.progress import Progress
 from aiopype.transport.admin import Admin
 from aiopype.transport.outputs import Packed, pack
 
@@ -51,16 +52,29 @@ class Producer(Service):
         brokers: `host:port,...`.
         graph: whose topics it writes to; those that are unknown are created first.
         admin: creates them.
+        progress: counts what was written.
+        security: from `connection_options`.
     """
 
     logger = logger
     mundane_level = "debug"
 
-    def __init__(self, brokers: str, graph: Graph, admin: Admin, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        brokers: str,
+        graph: Graph,
+        admin: Admin,
+        progress: Progress | None = None,
+        *,
+        security: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._brokers = brokers
         self._graph = graph
         self._admin = admin
+        self._progress = progress or Progress()
+        self._security = security or {}
         self._current: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -98,7 +112,10 @@ class Producer(Service):
                 if self._graph.unresolved:
                     await self._admin.ensure(self._graph.unresolved)
                 producer = await self._open()
-                await _write(producer, pack(emitted, producer.create_batch, partition, partitions))
+                packed = pack(emitted, producer.create_batch, partition, partitions)
+                await _write(producer, packed)
+            for item in packed:
+                self._progress.emitted(item.topic, item.batch.record_count())
         except BrokerError as error:  # a topic cannot be created
             raise OutputRefused(str(error)) from error
         except _FINAL as error:
@@ -120,6 +137,7 @@ class Producer(Service):
                     linger_ms=0,
                     max_batch_size=BATCH_BYTES,
                     request_timeout_ms=int(SEND_SECONDS * 1000),
+                    **self._security,
                 )
                 try:
                     await producer.start()

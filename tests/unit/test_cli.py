@@ -1,4 +1,6 @@
 import importlib.metadata
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from click.testing import CliRunner
 from aiopype import AsyncFlow, Flow, cli
 from aiopype import broker as embedded
 from aiopype.errors import BrokerError, TargetError
+from aiopype.settings import Settings
 
 
 @pytest.fixture
@@ -222,3 +225,77 @@ def test_an_expected_error_of_the_broker_is_one_line(aiopype, monkeypatch, error
     result = aiopype("broker")
 
     assert (result.exit_code, result.output) == (1, "Error: no Java\n")
+
+
+# --- config
+
+
+@pytest.fixture
+def quotes(tmp_path, monkeypatch):
+    """A flow in a project of its own, which is the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for variable in [name for name in os.environ if name.startswith("AIOPYPE_")]:
+        monkeypatch.delenv(variable)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.aiopype]\nflow = "cli_config.py"\nnamespace = "team"\n'
+    )
+    (tmp_path / "cli_config.py").write_text(
+        "from aiopype import AsyncFlow, Manager\n"
+        "class Quotes(Manager):\n"
+        "    name = 'cli_config'\n"
+        "class Config:\n"
+        "    FLOWS = ['cli_config']\n"
+        "    BROKER = 'b:2'\n"
+        "    RAVEN_DSN = 'https://key@sentry/1'\n"
+        "dataflow = AsyncFlow(Config())\n"
+    )
+    return tmp_path
+
+
+def test_config_prints_each_setting_with_its_value_and_origin(aiopype, quotes):
+    result = aiopype("config", "cli_config.py")
+
+    lines = {line.split()[0]: line.split(maxsplit=2)[1:] for line in result.output.splitlines()}
+    assert result.exit_code == 0
+    assert lines["broker"] == ["b:2", "Config.BROKER in cli_config.py"]
+    assert lines["flow"] == [str(quotes / "cli_config.py"), "command line"]
+    assert lines["namespace"][1] == f"[tool.aiopype] namespace in {quotes / 'pyproject.toml'}"
+    assert lines["sentry_dsn"] == ["****", "Config.RAVEN_DSN in cli_config.py"]
+    assert "key@" not in result.output
+
+
+def test_config_takes_the_flow_of_the_project(aiopype, quotes):
+    result = aiopype("config", "--broker", "k:9", "--json")
+
+    found = json.loads(result.output)
+    assert found["flows"] == {"value": ["cli_config"], "from": "Config.FLOWS in cli_config.py"}
+    assert found["broker"] == {"value": "k:9", "from": "command line"}
+    assert found["sentry_dsn"]["value"] == "****"
+
+
+def test_config_without_a_flow_tells_what_is_known_without_one(aiopype, quotes, monkeypatch):
+    (quotes / "pyproject.toml").unlink()
+    monkeypatch.setenv("AIOPYPE_BROKER", "c:3")
+
+    result = aiopype("config")
+
+    assert result.exit_code == 0
+    assert "environment AIOPYPE_BROKER" in result.output
+    assert "no flow is named" in result.output
+
+
+def test_config_of_a_wrong_setting_is_one_line(aiopype, quotes, monkeypatch):
+    monkeypatch.setenv("AIOPYPE_DATA_DIR", "")
+    (quotes / "pyproject.toml").write_text("[tool.aiopype]\nbrokr = 5\n")
+
+    result = aiopype("config", "cli_config.py")
+
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "did you mean broker?" in result.output
+
+
+def test_the_help_of_config_has_every_setting(aiopype):
+    result = aiopype("config", "--help")
+
+    for name in Settings.table():
+        assert f"\n  {name} " in result.output

@@ -34,6 +34,11 @@ def starts(file: Path) -> int:
     return file.read_text().count("started") if file.exists() else 0
 
 
+def children(file: Path) -> list[psutil.Process]:
+    """Those of this process that were told of `file`; others are not ours."""
+    return [c for c in psutil.Process().children() if str(file) in " ".join(c.cmdline())]
+
+
 async def until(condition: Any, seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
@@ -67,7 +72,7 @@ async def test_one_that_was_killed_is_started_again(
     file = tmp_path / "one"
     run = asyncio.create_task(processes.run_workers([waits(file)]))
     await until(lambda: starts(file) == 1)
-    (child,) = psutil.Process().children()
+    (child,) = children(file)
     child.kill()
     await until(lambda: starts(file) == 2)
     stop_this_process()
@@ -81,7 +86,7 @@ async def test_those_that_cannot_go_on_are_given_up(
     file = tmp_path / "one"
     fails = ["-c", "raise SystemExit(1)"]
     assert await asyncio.wait_for(processes.run_workers([fails, waits(file)]), 20) == 1
-    assert psutil.Process().children() == []
+    assert children(file) == []
 
 
 def test_none_outlives_the_process_that_started_it(tmp_path: Path) -> None:

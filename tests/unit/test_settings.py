@@ -1,3 +1,4 @@
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,8 +8,16 @@ from aiopype.errors import ConfigurationError
 from aiopype.settings import Settings
 
 
-def load(name="flow", broker=None, environ=(), **config):
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    """The current folder, which is in no project."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load(name=None, broker=None, environ=(), **config):
     config.setdefault("FLOWS", ["prices"])
+    config.setdefault("NAME", "flow")
     return Settings.load(SimpleNamespace(**config), name, broker=broker, environ=dict(environ))
 
 
@@ -34,7 +43,9 @@ def test_a_configuration_without_flows_is_refused_by_its_class():
     class Config:
         pass
 
-    with pytest.raises(ConfigurationError, match=r"Config.FLOWS is None"):
+    with pytest.raises(
+        ConfigurationError, match=r"Config.FLOWS in test_settings.py: FLOWS is None"
+    ):
         Settings.load(Config(), "flow", environ={})
 
 
@@ -45,8 +56,17 @@ def test_the_name_is_the_given_one():
     assert load(name="quotes").name == "quotes"
 
 
-def test_the_configurations_name_comes_first():
-    assert load(name="quotes", NAME="prices").name == "prices"
+def test_the_given_name_comes_before_the_configurations():
+    assert load(name="quotes", NAME="prices").name == "quotes"
+    assert load(NAME="prices").name == "prices"
+
+
+def test_a_configuration_without_a_name_is_refused_where_none_is_given():
+    class Config:
+        FLOWS = ("prices",)
+
+    with pytest.raises(ConfigurationError, match=r"Config.NAME.*flow name None"):
+        Settings.load(Config(), environ={})
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "x" * 200])
@@ -148,6 +168,109 @@ def test_the_folder_is_absolute_whatever_was_given(monkeypatch, tmp_path):
 
     assert load(DATA_DIR="data").data_dir == tmp_path / "data"
     assert load(DATA_DIR=Path("data")).data_dir == tmp_path / "data"
+
+
+# --- namespace, and what begins with it
+
+
+def test_a_flow_has_no_namespace_unless_one_is_set():
+    assert (load().namespace, load().group) == (None, "flow")
+
+
+def test_a_namespace_goes_in_front_of_the_group():
+    assert load(NAMESPACE="team.a").group == "team.a.flow"
+
+
+@pytest.mark.parametrize("namespace", ["a b", ".a", "a.", "a..b", "x" * 41, 5])
+def test_a_namespace_that_no_topic_can_begin_with_is_refused(namespace):
+    with pytest.raises(ConfigurationError, match=r"namespace .*: use letters"):
+        load(NAMESPACE=namespace)
+
+
+# --- names of old configurations
+
+
+def test_the_dsn_of_an_old_configuration_is_the_sentry_dsn():
+    settings = load(RAVEN_DSN="https://key@sentry/1", VERSION="1.0")
+
+    assert settings.sentry_dsn == "https://key@sentry/1"
+
+
+def test_a_secret_is_not_in_what_settings_show_of_themselves():
+    assert "key@" not in repr(load(SENTRY_DSN="https://key@sentry/1"))
+
+
+# --- TLS and SASL
+
+LOGIN = {"SASL_MECHANISM": "plain", "SASL_USERNAME": "me", "SASL_PASSWORD": "secret"}
+
+
+def test_without_a_protocol_the_brokers_are_spoken_to_in_the_clear():
+    assert load().security_protocol is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"SECURITY_PROTOCOL": "ssl"},
+        {"SECURITY_PROTOCOL": "SSL", "SSL_CAFILE": "ca.pem"},
+        {"SECURITY_PROTOCOL": "SSL", "SSL_CERTFILE": "c.pem", "SSL_KEYFILE": "k.pem"},
+        {"SECURITY_PROTOCOL": "SASL_PLAINTEXT", **LOGIN},
+        {"SECURITY_PROTOCOL": "SASL_SSL", "SSL_CAFILE": "ca.pem", **LOGIN},
+    ],
+)
+def test_settings_of_tls_and_sasl_that_fit_together(config):
+    assert load(**config).security_protocol == config["SECURITY_PROTOCOL"].upper()
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"SECURITY_PROTOCOL": "TLS"}, "'TLS': write one of PLAINTEXT, SSL, SASL_PLAINTEXT"),
+        ({"SSL_CAFILE": "ca"}, "ssl_cafile does nothing with security_protocol None; set it to S"),
+        ({"SECURITY_PROTOCOL": "SASL_PLAINTEXT", "SSL_CAFILE": "ca", **LOGIN}, "ssl_cafile does"),
+        ({"SECURITY_PROTOCOL": "SSL", **LOGIN}, "sasl_mechanism, sasl_password, sasl_username do"),
+        ({"SECURITY_PROTOCOL": "SASL_SSL", "SASL_USERNAME": "me"}, "needs sasl_mechanism, sasl_p"),
+        ({**LOGIN, "SASL_MECHANISM": "GSSAPI"}, "'GSSAPI': write one of PLAIN, SCRAM-SHA-256, "),
+        ({"SECURITY_PROTOCOL": "SSL", "SSL_KEYFILE": "k"}, "is the key of ssl_certfile; set both"),
+    ],
+)
+def test_settings_of_tls_and_sasl_that_do_not_fit_are_refused(config, why):
+    with pytest.raises(ConfigurationError, match=why):
+        load(**config)
+
+
+def test_a_password_is_not_in_what_settings_show_of_themselves():
+    assert "secret" not in repr(load(SECURITY_PROTOCOL="SASL_PLAINTEXT", **LOGIN))
+
+
+# --- the flow that commands take
+
+
+def test_the_default_flow_comes_from_the_environment_before_the_project(folder):
+    (folder / "pyproject.toml").write_text('[tool.aiopype]\nflow = "quotes.py"\n')
+
+    assert Settings.default_flow(environ={"AIOPYPE_FLOW": "a.b:flow"}) == "a.b:flow"
+    assert Settings.default_flow(environ={}) == str(folder / "quotes.py")
+
+
+def test_there_is_no_default_flow_where_nobody_named_one():
+    assert Settings.default_flow(environ={}) is None
+
+
+# --- the table
+
+
+def test_each_setting_says_what_it_is_for_and_how_it_is_written():
+    for setting in Settings.table().values():
+        assert setting.reason
+        assert setting.unit
+
+
+def test_a_field_that_is_secret_is_left_out_of_the_repr():
+    table = Settings.table()
+
+    assert all(field.repr is not table[field.name].secret for field in fields(Settings))
 
 
 # --- the environment

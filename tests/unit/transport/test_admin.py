@@ -6,7 +6,7 @@ import pytest
 from aiokafka import errors as kafka_errors
 
 from aiopype.errors import BrokerError
-from aiopype.topics import Topic
+from aiopype.topics import Topic, TopicSpec
 from aiopype.transport import admin as admin_module
 from aiopype.transport.admin import Admin
 
@@ -25,11 +25,14 @@ class FakeClient:
         codes: error codes of topics, told instead of them.
         refusals: error code and text of topics that cannot be created.
         created: every topic that was asked to be created.
+        configs: the settings of topics.
+        asked: the settings that were asked for, by topic.
     """
 
     def __init__(self):
         self.topics, self.hidden, self.codes, self.refusals = {}, {}, {}, {}
-        self.created = []
+        self.created, self.replications = [], []
+        self.configs, self.asked = {}, {}
         self.unreachable = None
         self.is_closed = False
 
@@ -45,6 +48,7 @@ class FakeClient:
         answers = []
         for topic in new:
             self.created.append((topic.name, topic.num_partitions, topic.topic_configs))
+            self.replications.append(topic.replication_factor)
             code, text = self.refusals.get(topic.name, (0, None))
             if code == 0 and topic.name in self.topics:
                 code = ALREADY_THERE
@@ -52,6 +56,16 @@ class FakeClient:
                 self.topics[topic.name] = topic.num_partitions
             answers.append((topic.name, code, text))
         return SimpleNamespace(topic_errors=answers)
+
+    async def describe_configs(self, resources):
+        await asyncio.sleep(0)
+        found = []
+        for resource in resources:
+            self.asked[resource.name] = list(resource.configs)
+            entries = [(k, v, False, 5, False) for k, v in self.configs[resource.name].items()]
+            code, text = self.refusals.get(resource.name, (0, None))
+            found.append((code, text, 2, resource.name, [] if code else entries))
+        return [SimpleNamespace(resources=found)]
 
     async def describe_topics(self, names):
         await asyncio.sleep(0)
@@ -63,7 +77,7 @@ class FakeClient:
             code = UNKNOWN
         if name in self.topics:
             self.hidden[name] = self.hidden.get(name, 0) - 1
-        partitions = [] if code else [{"error_code": 0}] * self.topics[name]
+        partitions = [] if code else [{"error_code": 0, "replicas": [1]}] * self.topics[name]
         return {"topic": name, "error_code": code, "partitions": partitions}
 
 
@@ -188,6 +202,117 @@ async def test_a_topic_can_be_created_with_partitions_and_settings_of_its_own(ad
     assert client.created == [("control", 1, {"cleanup.policy": "compact"})]
 
 
+# --- topics that somebody said something of
+
+
+@pytest.fixture
+def said():
+    """Makes a topic of which a file says something; the set of it."""
+    return lambda **spec: {Topic("m.c", "one", TopicSpec(**spec, file="topics/m.toml"))}
+
+
+async def test_a_topic_is_created_as_its_file_says(admin, client, said):
+    await admin.ensure(said(partitions=8, replication=3, configs={"retention.ms": "5"}))
+
+    assert client.created == [("m.c.one", 8, {"retention.ms": "5"})]
+    assert client.replications == [3]
+
+
+async def test_what_no_file_says_is_left_to_the_cluster(admin, client, topics):
+    await admin.ensure(topics("one"))
+
+    assert client.replications == [-1]
+
+
+async def test_a_topic_that_cannot_be_created_names_the_file(admin, client, said):
+    client.refusals["m.c.one"] = (38, "three copies on one broker")
+
+    with pytest.raises(BrokerError, match=r"three copies.*or correct topics/m.toml$"):
+        await admin.ensure(said(replication=3))
+
+
+async def test_an_existing_topic_that_is_as_its_file_says_is_not_spoken_of(
+    admin, client, said, caplog
+):
+    client.topics["m.c.one"] = 4
+    client.configs["m.c.one"] = {
+        "cleanup.policy": "delete,compact", "min.cleanable.dirty.ratio": "0.5"
+    }  # fmt: skip
+    configs = {"cleanup.policy": "compact,delete", "min.cleanable.dirty.ratio": "0.50"}
+
+    await admin.ensure(said(partitions=4, replication=1, configs=configs))
+
+    assert caplog.text == ""
+    assert client.asked == {"m.c.one": list(configs)}
+
+
+async def test_what_a_file_does_not_say_is_not_compared(admin, client, said, caplog):
+    client.topics["m.c.one"] = 7
+
+    await admin.ensure(said())
+
+    assert caplog.text == ""
+    assert client.asked == {}
+
+
+async def test_an_existing_topic_that_differs_is_reported_with_how_to_change_it(
+    admin, client, said, caplog
+):
+    client.topics["m.c.one"] = 2
+    client.configs["m.c.one"] = {"retention.ms": "7", "cleanup.policy": "delete"}
+    configs = {"retention.ms": "5", "cleanup.policy": "compact,delete"}
+
+    await admin.ensure(said(partitions=8, replication=3, configs=configs))
+
+    (record,) = caplog.records
+    alter = "kafka-configs.sh --bootstrap-server a:1 --alter --entity-type topics"
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "topic m.c.one differs from topics/m.toml and is left as it is: "
+        "it has 2 partitions, not 8 (kafka-topics.sh --bootstrap-server a:1 --alter "
+        "--topic m.c.one --partitions 8); "
+        "it has 1 copies, not 3 (kafka-reassign-partitions.sh --bootstrap-server a:1 "
+        "--execute --reassignment-json-file FILE); "
+        f"retention.ms is 7, not 5 ({alter} --entity-name m.c.one --add-config 'retention.ms=5'); "
+        f"cleanup.policy is delete, not compact,delete ({alter} --entity-name m.c.one "
+        "--add-config 'cleanup.policy=[compact,delete]')"
+    )
+    assert client.created == []
+
+
+async def test_partitions_that_are_too_many_cannot_be_taken_away(admin, client, said, caplog):
+    client.topics["m.c.one"] = 8
+
+    await admin.ensure(said(partitions=2))
+
+    assert "it has 8 partitions, not 2 (Kafka takes none away: correct the file" in caplog.text
+
+
+async def test_a_setting_that_the_broker_does_not_have_differs(admin, client, said, caplog):
+    client.topics["m.c.one"] = 4
+    client.configs["m.c.one"] = {}
+
+    await admin.ensure(said(configs={"no.such": "5"}))
+
+    assert "no.such is None, not 5" in caplog.text
+
+
+async def test_settings_that_may_not_be_seen_are_said_and_do_not_stop_the_flow(
+    admin, client, said, caplog
+):
+    client.topics["m.c.one"] = 4
+    client.configs["m.c.one"] = {}
+    client.refusals["m.c.one"] = (FORBIDDEN, None)
+    unresolved = said(configs={"retention.ms": "5"})
+
+    await admin.ensure(unresolved)
+
+    assert caplog.messages == [
+        "settings of topic m.c.one cannot be compared: TopicAuthorizationFailedError"
+    ]
+    assert unresolved == set()
+
+
 # --- what the broker says of topics
 
 
@@ -239,6 +364,27 @@ async def test_brokers_that_cannot_be_reached_are_said_with_what_to_do(client, e
     with pytest.raises(BrokerError, match=r"no Kafka broker answers at a:1.*--broker"):
         await Admin("a:1", set()).on_start()
     assert client.is_closed
+
+
+@pytest.mark.parametrize(
+    "error", [kafka_errors.NodeNotReadyError("1"), TimeoutError(), OSError("no route")]
+)
+async def test_brokers_that_stop_answering_at_the_start_are_said_so(client, topics, error):
+    async def create_topics(new):
+        raise error
+
+    client.create_topics = create_topics
+
+    with pytest.raises(BrokerError, match="preparing the topics at a:1: "):
+        await Admin("a:1", topics("one")).on_start()
+
+
+async def test_a_start_does_not_wait_for_ever(client, topics, monkeypatch):
+    monkeypatch.setattr(admin_module, "START_SECONDS", 0.1)
+    client.hidden["m.c.one"] = 1_000_000
+
+    with pytest.raises(BrokerError, match="preparing the topics at a:1: TimeoutError"):
+        await Admin("a:1", topics("one")).on_start()
 
 
 async def test_a_stop_disconnects(admin, client):

@@ -26,6 +26,7 @@ from aiopype.transport.consumer import Consumer, LoopThread, _RawRecords
 TP = aiokafka.TopicPartition("t", 0)
 
 RAW = "transport/consumer.py: _RawRecords would hand over records that partitions cannot read"
+NOTE_ENDS = "transport/driver.py: Transport.note_ends would not know the lag"
 FETCH = "transport/consumer.py: Consumer._fetch and _pause would get no records"
 IDLE = "transport/consumer.py: Consumer._drain_messages would be put out of its group when idle"
 ERRORS = "transport/consumer.py: Consumer._drain_messages would not see errors of the group"
@@ -37,6 +38,19 @@ REBALANCE = "transport/consumer.py: Consumer would not hear of its partitions"
 
 def parameters(function):
     return list(inspect.signature(function).parameters)
+
+
+# --- aiokafka: how far a partition is
+
+
+async def test_an_assigned_partition_has_a_position_and_the_end_of_its_log():
+    subscriptions = SubscriptionState()
+    subscriptions.assign_from_user([TP])
+    state = subscriptions.subscription.assignment.state_value(TP)
+
+    assert not state.has_valid_position, NOTE_ENDS
+    state.seek(5)
+    assert (state.has_valid_position, state.position, state.highwater) == (True, 5, None), NOTE_ENDS
 
 
 # --- aiokafka: the buffer of fetch results

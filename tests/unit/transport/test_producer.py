@@ -37,6 +37,9 @@ class FakeBatch:
     def close(self):
         pass
 
+    def record_count(self):
+        return len(self.values)
+
 
 class FakeKafka:
     """The brokers: producers that connect to them, and what those sent.

@@ -1,0 +1,92 @@
+"""What `faust -A aiopype` finds: the flow of this project as a Faust app."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from mode import Service
+
+from aiopype import broker
+from aiopype.broker.process import free_ports
+from aiopype.errors import BrokerError, TargetError, WorkerError
+from aiopype.flow import AsyncFlow
+from aiopype.hosting import FlowApp, build_app
+from aiopype.settings import Settings
+from aiopype.supervision import Supervisor
+from aiopype.target import load_flow
+
+__all__ = ["faust_app"]
+
+logger = logging.getLogger(__name__)
+
+
+def faust_app() -> FlowApp:
+    """Return the flow named by `AIOPYPE_FLOW` or `[tool.aiopype] flow` as a Faust app.
+
+    Nothing is started or connected, so that commands that only look can use it; without a
+    configured broker the worker starts an embedded one.
+
+    Raises:
+        TargetError: no flow is named, or it is not one on Kafka.
+        ConfigurationError: the configuration or the managers are wrong.
+    """
+    target = Settings.default_flow()
+    if target is None:
+        raise TargetError(
+            "no flow is named; set AIOPYPE_FLOW to a file or module:attribute, or "
+            'flow = "..." in [tool.aiopype] of pyproject.toml'
+        )
+    flow = load_flow(target)
+    if not isinstance(flow, AsyncFlow):
+        raise TargetError(f"{target} is a Flow, which runs in process; Faust needs an AsyncFlow")
+    settings = Settings.load(flow.config, flow.name)
+    folder = settings.data_dir / "kafka"
+    address = settings.broker or broker.find(folder) or f"127.0.0.1:{free_ports()[0]}"
+    pipelines = flow.build_for_kafka(settings)
+    app = build_app(settings, address, pipelines)
+    if settings.broker is None:
+        app.first_services = [_EmbeddedBroker(folder, address), *app.first_services]
+    app.last_services = [*app.last_services, _Watch(pipelines.supervisor)]
+    return app
+
+
+class _EmbeddedBroker(Service):
+    """Starts the embedded broker before everything else, and stops it last."""
+
+    mundane_level = "debug"
+
+    def __init__(self, folder: Path, address: str) -> None:
+        super().__init__()
+        self._folder = folder
+        self._address = address
+        self._broker: broker.Broker | None = None
+
+    async def on_start(self) -> None:
+        port = int(self._address.rpartition(":")[2])
+        self._broker = await asyncio.to_thread(broker.start, self._folder, port=port)
+        if self._broker.address != self._address:
+            raise BrokerError(
+                f"another program has just started a broker in {self._folder}, on "
+                f"{self._broker.address}; start this worker again to join it"
+            )
+
+    async def on_stop(self) -> None:
+        if self._broker is not None:
+            await asyncio.to_thread(self._broker.stop)
+
+
+class _Watch(Service):
+    """Ends the worker when no manager is left, with a status that tells of those that failed."""
+
+    mundane_level = "debug"
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__()
+        self._supervisor = supervisor
+
+    @Service.task
+    async def _until_none_is_left(self) -> None:
+        await self._supervisor.none_left()
+        raise WorkerError(f"every manager has failed: {', '.join(self._supervisor.failures)}")

@@ -1,0 +1,11 @@
+"""The topics of events: what each is called, and what the files of a project say of them.
+
+Here belongs what is known without a broker. What the broker has, and how a topic is made there, is
+in `transport.admin`.
+"""
+
+from aiopype.topics.files import read_plan
+from aiopype.topics.plan import TopicPlan
+from aiopype.topics.topic import DEFAULT_PARTITIONS, Topic, TopicSpec, topic_name
+
+__all__ = ["DEFAULT_PARTITIONS", "Topic", "TopicPlan", "TopicSpec", "read_plan", "topic_name"]

@@ -1,0 +1,112 @@
+"""The topic of an event: its name, what is wanted of it, and what is known of it on the broker."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aiopype.errors import GraphError
+
+__all__ = ["DEFAULT_PARTITIONS", "Topic", "TopicSpec", "is_legal", "topic_name"]
+
+#: Partitions of a topic that nothing else is said about.
+DEFAULT_PARTITIONS = 4
+
+# Kafka's own rule (org.apache.kafka.common.internals.Topic): 249 leaves room for "-<partition>"
+# and a suffix within a file name of 255.
+_LEGAL = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}")
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """What somebody wants of a topic; what is left out is for Kafka to say.
+
+    Attributes:
+        partitions: how many; None makes DEFAULT_PARTITIONS of a new topic.
+        replication: how many brokers keep a copy; None is the cluster's default.
+        configs: Kafka's settings of topics, as text.
+        name: what the topic is called in place of `<manager>.<component>.<event>`.
+        file: where that is said.
+    """
+
+    partitions: int | None = None
+    replication: int | None = None
+    configs: Mapping[str, str] = field(default_factory=dict)
+    name: str | None = None
+    file: Path | None = None
+
+    def over(self, other: TopicSpec) -> TopicSpec:
+        """Return this with what it leaves out taken from `other`."""
+        return replace(
+            self,
+            partitions=self.partitions or other.partitions,
+            replication=self.replication or other.replication,
+            configs={**other.configs, **self.configs},
+        )
+
+
+class Topic:
+    """Where the events of one name from one component go.
+
+    Attributes:
+        name: what the broker calls it: `<manager>.<component>.<event>`, or what its file says,
+            behind the flow's namespace.
+        component: full name of the component that emits.
+        event: the event's name.
+        spec: what is wanted of it.
+        partitions: how many the broker has, or None as long as that is unknown.
+
+    Raises:
+        GraphError: the broker would refuse the name.
+    """
+
+    __slots__ = ("component", "event", "name", "partitions", "spec")
+
+    def __init__(
+        self,
+        component: str,
+        event: str,
+        spec: TopicSpec | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        self.component = component
+        self.event = event
+        self.spec = spec or TopicSpec()
+        name = self.spec.name or topic_name(component, event)
+        self.name = f"{namespace}.{name}" if namespace else name
+        self.partitions: int | None = None
+        if not is_legal(self.name):
+            raise GraphError(
+                f"topic {self.name!r} of event {event!r} of {component!r} is too long: "
+                "249 characters at most, with the namespace"
+            )
+
+    @property
+    def full_name(self) -> str:
+        """The event's full name, `<manager>.<component>.<event>`, whatever its topic is called."""
+        return f"{self.component}.{self.event}"
+
+    def __repr__(self) -> str:
+        return f"<Topic {self.name} partitions={self.partitions}>"
+
+
+def is_legal(name: str) -> bool:
+    """Say whether the broker takes a name for a topic."""
+    return _LEGAL.fullmatch(name) is not None
+
+
+def topic_name(component: str, event: str) -> str:
+    """Return the topic of `event` of `component`, a full name.
+
+    Raises:
+        GraphError: the broker would refuse the name.
+    """
+    name = f"{component}.{event}"
+    if not isinstance(event, str) or not event or not is_legal(name):
+        raise GraphError(
+            f"event {event!r} of {component!r} cannot be a topic: "
+            "use letters, digits, '.', '_' and '-', 249 characters at most with the component"
+        )
+    return name
