@@ -12,7 +12,7 @@ import click
 from aiopype import logs
 from aiopype.diagram import as_mermaid, as_text
 from aiopype.errors import AiopypeError
-from aiopype.flow import AsyncFlow, Flow, connected
+from aiopype.flow import AsyncFlow, connected
 from aiopype.processes import run_workers, stop_with_parent
 from aiopype.settings import Settings, report
 from aiopype.target import load_flow
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("target")
+@click.argument("target", required=False)
 @click.option("--broker", metavar="HOST:PORT,...", help="A Kafka cluster; an embedded one if none.")
 @click.option("--sync", is_flag=True, help="Run in this process, without Kafka.")
 @click.option("--workers", type=click.IntRange(1), help="So many processes that share the work.")
@@ -47,7 +47,7 @@ def main() -> None:
 @click.option("--log-level", type=_LEVELS, default="INFO", show_default=True)
 @click.option("--worker-number", type=int, hidden=True, help="Of those under one command.")
 def run(
-    target: str,
+    target: str | None,
     broker: str | None,
     sync: bool,
     workers: int | None,
@@ -57,15 +57,17 @@ def run(
 ) -> None:
     """Run the flow of TARGET, a Python file or module:attribute.
 
-    In a terminal it shows live what becomes of the events. SIGTERM and Ctrl-C finish what is in
-    work and exit with 0. The status is 1 when a manager failed or the worker could not go on.
+    Without TARGET the flow that AIOPYPE_FLOW or pyproject.toml names is taken. In a terminal it
+    shows live what becomes of the events. SIGTERM and Ctrl-C finish what is in work and exit with
+    0. The status is 1 when a manager failed or the worker could not go on.
     """
     logs.set_up(log_level.upper(), f"worker {worker_number}" if worker_number else "")
+    target = _named(target)
     flow = load_flow(target)
     if worker_number:
         stop_with_parent(flow.stop)
     if sync and isinstance(flow, AsyncFlow):
-        flow = Flow(flow.config, flow.name)
+        flow = flow.in_process()
     flow.live = not (plain or worker_number) and _in_terminal()
     if not isinstance(flow, AsyncFlow):
         flow.start()
@@ -83,19 +85,29 @@ def run(
         raise SystemExit(status)
 
 
+def _named(target: str | None) -> str:
+    named = target or Settings.default_flow()
+    if named is None:
+        raise click.UsageError(
+            "no flow is named: give TARGET, or set AIOPYPE_FLOW or flow in [tool.aiopype]"
+        )
+    return named
+
+
 def _in_terminal() -> bool:
     return sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @main.command()
-@click.argument("target")
+@click.argument("target", required=False)
 @click.option("--mermaid", is_flag=True, help="As a mermaid flowchart instead of text.")
-def graph(target: str, mermaid: bool) -> None:
+def graph(target: str | None, mermaid: bool) -> None:
     """Print the managers, components, events and handlers of the flow of TARGET.
 
-    Nothing is started, but the components' constructors run.
+    Without TARGET the flow that AIOPYPE_FLOW or pyproject.toml names is taken. Nothing is started,
+    but the components' constructors run.
     """
-    pipelines = load_flow(target).build()
+    pipelines = load_flow(_named(target)).build()
     click.echo(as_mermaid(pipelines) if mermaid else as_text(pipelines))
 
 

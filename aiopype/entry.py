@@ -11,7 +11,7 @@ from mode import Service
 from aiopype import broker
 from aiopype.broker.process import free_ports
 from aiopype.errors import BrokerError, TargetError, WorkerError
-from aiopype.flow import AsyncFlow
+from aiopype.flow import AsyncFlow, embedded_folder
 from aiopype.hosting import FlowApp, build_app
 from aiopype.settings import Settings
 from aiopype.supervision import Supervisor
@@ -42,11 +42,13 @@ def faust_app() -> FlowApp:
     if not isinstance(flow, AsyncFlow):
         raise TargetError(f"{target} is a Flow, which runs in process; Faust needs an AsyncFlow")
     settings = Settings.load(flow.config, flow.name)
-    folder = settings.data_dir / "kafka"
-    address = settings.broker or broker.find(folder) or f"127.0.0.1:{free_ports()[0]}"
     pipelines = flow.build_for_kafka(settings)
-    app = build_app(settings, address, pipelines)
-    if settings.broker is None:
+    if settings.broker is not None:
+        app = build_app(settings, settings.broker, pipelines)
+    else:
+        folder = embedded_folder(settings)
+        address = broker.find(folder) or f"127.0.0.1:{free_ports()[0]}"
+        app = build_app(settings, address, pipelines)
         app.first_services = [_EmbeddedBroker(folder, address), *app.first_services]
     app.last_services = [*app.last_services, _Watch(pipelines.supervisor)]
     return app

@@ -23,7 +23,7 @@ from aiopype.settings.files import project_folder
 from aiopype.supervision import stopped_by_signals
 from aiopype.topics import read_plan
 
-__all__ = ["AsyncFlow", "Flow", "connected"]
+__all__ = ["AsyncFlow", "Flow", "connected", "embedded_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,12 @@ class AsyncFlow(Flow):
             the file that makes it.
     """
 
+    def in_process(self) -> Flow:
+        """Return the same flow as one that runs in this process, without Kafka."""
+        flow = Flow(self.config, self.name)
+        flow.file = self.file
+        return flow
+
     def build_for_kafka(self, settings: Settings) -> Pipelines:
         """Build the managers as they run on Kafka, without starting anything.
 
@@ -198,15 +204,24 @@ def connected(settings: Settings) -> Iterator[str]:
     if settings.broker is not None:
         yield settings.broker
         return
+    from aiopype import broker  # noqa: PLC0415 - costs nothing where a cluster is configured
+
+    with broker.running(embedded_folder(settings)) as embedded:
+        yield embedded.address
+
+
+def embedded_folder(settings: Settings) -> Path:
+    """Return the data directory of the embedded broker of a flow without a configured one.
+
+    Raises:
+        ConfigurationError: TLS or SASL is wanted, which the embedded broker does not have.
+    """
     if settings.security_protocol not in {None, "PLAINTEXT"}:
         raise ConfigurationError(
             f"security_protocol {settings.security_protocol} is for a cluster, and none is set; "
             "set AIOPYPE_BROKER or --broker"
         )
-    from aiopype import broker  # noqa: PLC0415 - costs nothing where a cluster is configured
-
-    with broker.running(settings.data_dir / "kafka") as embedded:
-        yield embedded.address
+    return settings.data_dir / "kafka"
 
 
 def _threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

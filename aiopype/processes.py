@@ -9,9 +9,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import monotonic
 
 from aiopype.supervision import stopped_by_signals
 
@@ -59,7 +59,7 @@ async def _keep(
         status = await _until_ended(process, stopping)
         if stopping.is_set():
             return status
-        ends.append(monotonic())
+        ends.append(time.monotonic())
         logger.error("worker %d (process %d) has ended with status %d", number, process.pid, status)
         if len(ends) == ENDS and ends[-1] - ends[0] < WITHIN_SECONDS:
             logger.error("%d workers have ended within %g s; all are stopped", ENDS, WITHIN_SECONDS)
@@ -91,6 +91,8 @@ def stop_with_parent(stop: Callable[[], None]) -> None:
         # Not sys.stdin: the interpreter cannot end while a thread holds its lock.
         while os.read(0, 4096):
             pass
-        stop()
+        while True:  # what is about to start can be stopped only when it has
+            stop()
+            time.sleep(0.5)
 
     threading.Thread(target=watch, name="wait for the parent's end", daemon=True).start()

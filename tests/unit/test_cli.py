@@ -147,11 +147,32 @@ def test_run_logs_from_the_given_level_on(aiopype, target, started, level, given
     assert level == [set_up]
 
 
-def test_run_without_a_target_is_a_wrong_use(aiopype):
-    result = aiopype("run")
+@pytest.mark.parametrize("command", ["run", "graph"])
+def test_a_command_without_a_target_is_a_wrong_use_where_none_is_named(
+    aiopype, command, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AIOPYPE_FLOW", raising=False)
+
+    result = aiopype(command)
 
     assert result.exit_code == 2
-    assert "Missing argument 'TARGET'" in result.output
+    assert "give TARGET, or set AIOPYPE_FLOW" in result.output
+
+
+def test_a_command_without_a_target_takes_the_flow_that_is_named(aiopype, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[tool.aiopype]\nflow = "cli_named.py"\n')
+    (tmp_path / "cli_named.py").write_text(
+        "from aiopype import AsyncFlow, Manager\n"
+        "class Named(Manager):\n"
+        "    name = 'cli_named'\n"
+        "class Config:\n"
+        "    FLOWS = ['cli_named']\n"
+        "dataflow = AsyncFlow(Config())\n"
+    )
+
+    assert aiopype("graph").output == "manager cli_named\n"
 
 
 def test_an_expected_error_is_one_line_and_status_1(aiopype, tmp_path):

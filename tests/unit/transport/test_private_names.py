@@ -21,11 +21,12 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as faust_driver
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
-from aiopype.transport.consumer import Consumer, LoopThread, _RawRecords
+from aiopype.transport.consumer import Consumer, LoopThread
+from aiopype.transport.records import RawRecords
 
 TP = aiokafka.TopicPartition("t", 0)
 
-RAW = "transport/consumer.py: _RawRecords would hand over records that partitions cannot read"
+RAW = "transport/records.py: RawRecords would hand over records that partitions cannot read"
 NOTE_ENDS = "transport/driver.py: Transport.note_ends would not know the lag"
 FETCH = "transport/consumer.py: Consumer._fetch and _pause would get no records"
 IDLE = "transport/consumer.py: Consumer._drain_messages would be put out of its group when idle"
@@ -76,7 +77,7 @@ async def fetched():
 
 
 async def test_records_of_a_fetch_result_are_handed_over_as_they_are_stored(fetched):
-    raw = _RawRecords()
+    raw = RawRecords()
     raw[TP] = fetched
 
     found = raw[TP].getall(10)
@@ -98,7 +99,7 @@ async def test_a_fetch_result_has_partition_records_that_make_consumer_records(f
 
 
 async def test_a_fetch_result_moves_the_position_past_what_it_gave(fetched):
-    raw = _RawRecords()
+    raw = RawRecords()
     raw[TP] = fetched
 
     raw[TP].getall(10)
@@ -107,7 +108,7 @@ async def test_a_fetch_result_moves_the_position_past_what_it_gave(fetched):
 
 
 async def test_a_fetch_error_can_be_kept_beside_results():
-    raw = _RawRecords()
+    raw = RawRecords()
     error = aiokafka_fetcher.FetchError(error=LookupError(), backoff=0)
 
     raw[TP] = error
