@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
-EVENTS = 60_000
+EVENTS = 100_000
 BATCH = 4_000  # the most records a batch has
 
 
@@ -24,7 +24,7 @@ async def until_out(load: Any, count: int, seconds: float = 60.0) -> None:
 
 
 async def test_three_kills_of_a_worker_lose_nothing_and_keep_the_order_of_each_key(
-    load: Any, account: Any, start: Any
+    load: Any, account: Any, start: Any, wait_until: Any
 ) -> None:
     await load.fill(EVENTS)
     for share in (0.15, 0.4, 0.65):
@@ -37,6 +37,8 @@ async def test_three_kills_of_a_worker_lose_nothing_and_keep_the_order_of_each_k
     while (result := await account()).distinct < EVENTS:
         assert time.monotonic() < deadline, f"{EVENTS - result.distinct} events are lost"
         await asyncio.sleep(0.5)
+    # Its predecessors may have done everything before it came to handle signals.
+    wait_until(lambda: "is up on" in worker.text, seconds=30, what=worker.text)
     worker.send(signal.SIGTERM)
     assert worker.wait(15) == 0
     result = await account()
