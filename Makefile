@@ -33,14 +33,14 @@ test: .venv/.ready ## lint, format, layers, types, then the tests
 bench: .venv-bench/.ready ## aiopype beside other ways to do the same, six minutes
 	@.venv-bench/bin/python -m benchmarks.run $(BENCH)
 
-# An environment of its own: the peers' dependencies are nobody else's.
-.venv-bench/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
+# An environment of its own: the peers' dependencies are nobody else's, nor are our versions theirs.
+.venv-bench/.ready: pyproject.toml benchmarks/requirements.txt
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv --quiet --allow-existing --python "$(PYTHON)" .venv-bench && \
-		uv pip install --quiet --python .venv-bench/bin/python -c constraints.txt -r benchmarks/requirements.txt; \
+		uv pip install --quiet --python .venv-bench/bin/python -r benchmarks/requirements.txt; \
 	else \
 		"$(PYTHON)" -m venv .venv-bench && \
-		.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt; \
+		.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt; \
 	fi
 	@touch $@
 
