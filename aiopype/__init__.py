@@ -4,20 +4,27 @@ The names below are the public ones; the sources are in `aiopype.sources`. Impor
 nothing: no registry is filled, no loop is made, Faust is not loaded before a flow starts on Kafka.
 """
 
+from aiopype.dead_letters import DeadLetter
+from aiopype.errors import PermanentError, TemporaryError
 from aiopype.flow import AsyncFlow, Flow
 from aiopype.manager import DescriptiveManager, Manager
 from aiopype.processor import Processor, Source
 from aiopype.protocol import AsyncProtocol, SyncProtocol
+from aiopype.retry import Retry
 
 __all__ = [
     "AsyncFlow",
     "AsyncProtocol",
+    "DeadLetter",
     "DescriptiveManager",
     "Flow",
     "Manager",
+    "PermanentError",
     "Processor",
+    "Retry",
     "Source",
     "SyncProtocol",
+    "TemporaryError",
 ]
 
 

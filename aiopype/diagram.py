@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from aiopype.graph import ERROR, Graph
 from aiopype.pipelines import Pipelines
 from aiopype.processor import Source
+from aiopype.topics import Topic
 
 __all__ = ["as_mermaid", "as_text"]
 
@@ -21,7 +23,7 @@ def as_text(pipelines: Pipelines) -> str:
         for component in manager.components:
             kind = "source" if isinstance(component, Source) else "processor"
             lines.append(f"  {kind} {component.name} ({type(component).__name__})")
-            for topic in graph.topics_of(component.name):
+            for topic in _topics(graph, component.name):
                 handlers = [
                     f"{s.component}.{s.handler.__name__}" for s in graph.subscriptions(topic)
                 ]
@@ -45,8 +47,14 @@ def as_mermaid(pipelines: Pipelines) -> str:
             lines.append(f'        {ids[component.name]}{opening}"{component.name}"{closing}')
         lines.append("    end")
     for name, number in ids.items():
-        for topic in graph.topics_of(name):
+        for topic in _topics(graph, name):
             handled_by = [ids[s.component] for s in graph.subscriptions(topic)]
             ends = handled_by or [f'{number}_{topic.event.replace("-", "_")}[("{topic.name}")]']
             lines += [f'    {number} -- "{topic.event}" --> {end}' for end in ends]
     return "\n".join(lines)
+
+
+def _topics(graph: Graph, component: str) -> list[Topic]:
+    # Every component with handlers has an `error` event: worth showing only when it is handled.
+    topics = graph.topics_of(component)
+    return [topic for topic in topics if topic.event != ERROR or graph.subscriptions(topic)]

@@ -8,7 +8,10 @@
         CodecError              an event's value cannot be encoded or decoded
         EmitError               emit where it is not possible
             OutboxFull          no room for another event of a source
+            OutputTooLarge      the event's topic takes no record of that size
         HandlerError            a handler raised
+            TemporaryError      raised by a handler: try this event again, after a while
+            PermanentError      raised by a handler: trying this event again is useless
         DeliveryError           outputs could not be made durable; their batch is tried again
             OutputRefused       the broker refuses a record for good: trying again is useless
         OwnershipLost           this worker no longer owns the partition it worked for
@@ -28,8 +31,11 @@ __all__ = [
     "HandlerError",
     "OutboxFull",
     "OutputRefused",
+    "OutputTooLarge",
     "OwnershipLost",
+    "PermanentError",
     "TargetError",
+    "TemporaryError",
     "WorkerError",
 ]
 
@@ -66,8 +72,35 @@ class OutboxFull(EmitError):
     """A source's outbox has no room; `await emit_async(...)` waits for it."""
 
 
+class OutputTooLarge(EmitError):
+    """An event is larger than its topic takes (`max.message.bytes`)."""
+
+
 class HandlerError(AiopypeError):
     """A handler raised; the cause is its own exception."""
+
+
+class TemporaryError(HandlerError):
+    """Raised by a handler whose event shall be tried again: `TemporaryError(30)`, or
+    `TemporaryError("busy", delay=30)`.
+
+    Arguments:
+        args: what is the matter; a single number is the delay.
+        delay: seconds until the next try; the component's back-off if not given. The bounds of the
+            component's `retry` hold all the same.
+    """
+
+    def __init__(self, *args: object, delay: float | None = None) -> None:
+        match args:
+            case (int() | float() as number,):
+                delay = float(number)
+                args = (f"try again in {delay:g} s",)
+        super().__init__(*args)
+        self.delay = delay
+
+
+class PermanentError(HandlerError):
+    """Raised by a handler whose event will never succeed; it becomes a dead letter at once."""
 
 
 class DeliveryError(AiopypeError):

@@ -12,9 +12,12 @@ from aiopype.codec import Invoke, bind
 from aiopype.errors import GraphError
 from aiopype.topics import Topic, TopicPlan
 
-__all__ = ["Graph", "Handler", "Subscription", "manager_of"]
+__all__ = ["ERROR", "Graph", "Handler", "Subscription", "manager_of"]
 
 Handler = Callable[..., Any]
+
+#: The event that carries a component's dead letters.
+ERROR = "error"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,7 @@ class Subscription:
         topic: the event's topic.
         component: full name of the component whose method the handler is.
         handler: the bound method, a function or a coroutine function.
+        errors: the topic of the component's `error` event, where its dead letters go.
         once: stop after the first event.
         invoke: decodes a value and calls the handler.
     """
@@ -32,6 +36,7 @@ class Subscription:
     topic: Topic
     component: str
     handler: Handler
+    errors: Topic
     once: bool = False
     invoke: Invoke = field(init=False, repr=False)
     is_coroutine: bool = field(init=False)
@@ -39,6 +44,11 @@ class Subscription:
     def __post_init__(self) -> None:
         object.__setattr__(self, "invoke", bind(self.handler, self.name))
         object.__setattr__(self, "is_coroutine", inspect.iscoroutinefunction(self.handler))
+
+    @property
+    def processor(self) -> Any:
+        """The component whose method the handler is; it says how its handlers are run."""
+        return getattr(self.handler, "__self__")  # noqa: B009 - not every callable has one
 
     @property
     def name(self) -> str:
@@ -140,7 +150,7 @@ class Graph:
             )
         topic = self.topic(component, event)
         self._subscriptions.setdefault(topic, []).append(
-            Subscription(topic, owner, handler, once=once)
+            Subscription(topic, owner, handler, self.topic(owner, ERROR), once=once)
         )
 
     def unsubscribe(self, subscription: Subscription) -> None:

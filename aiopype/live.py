@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiopype.errors import HandlerError
+from aiopype.graph import ERROR
 from aiopype.manager import Manager
 from aiopype.pipelines import Pipelines
 from aiopype.progress import Rate, RecentErrors, TopicProgress, Trouble, duration
@@ -165,6 +166,8 @@ class View:
         for topic in graph.topics():
             figures = progress.topics.get(topic.name, TopicProgress())
             count = figures.handled if topic in subscribed else figures.emitted
+            if topic.event == ERROR and not figures.emitted:
+                continue  # every component with handlers has one; seen when there is an error
             rate = self._rates[topic.name].update(now, count)
             if over:
                 rate = count / max(now - self._began, 0.001)

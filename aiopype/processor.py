@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from aiopype.codec import encode
 from aiopype.emitter import MessageHandler, current_outbox
 from aiopype.event import Key
+from aiopype.retry import Retry
 
 __all__ = ["Processor", "Source"]
 
@@ -30,6 +31,18 @@ class Processor:
 
     #: Events that nobody subscribes to but whose topics shall exist from the start.
     events: ClassVar[tuple[str, ...]] = ()
+
+    #: How events whose handler raised are tried again before they become dead letters.
+    retry: Retry = Retry()
+
+    #: How many events of a partition its handlers work on at once; of one key always one.
+    concurrency: int = 1
+
+    #: Whether its handlers, functions, block (files, database drivers): they run in threads.
+    blocking: bool = False
+
+    #: Seconds after which a call of a coroutine handler is cancelled, and has failed.
+    timeout_seconds: float = 60.0
 
     def __init__(self, name: str, handler: MessageHandler) -> None:
         self.name = name

@@ -9,10 +9,25 @@ from pathlib import Path
 
 from aiopype.errors import GraphError
 
-__all__ = ["DEFAULT_PARTITIONS", "Topic", "TopicSpec", "is_legal", "topic_name"]
+__all__ = [
+    "DEFAULT_PARTITIONS",
+    "LARGEST_BYTES",
+    "RECORD_BYTES",
+    "Topic",
+    "TopicSpec",
+    "is_legal",
+    "topic_name",
+]
 
 #: Partitions of a topic that nothing else is said about.
 DEFAULT_PARTITIONS = 4
+
+#: Kafka's default of `max.message.bytes`.
+LARGEST_BYTES = 1_048_588
+
+#: What a record adds to its value at most when its key is short: the batch's header (61 bytes) and
+#: its own lengths and deltas, with 900 bytes for key and headers.
+RECORD_BYTES = 1_024
 
 # Kafka's own rule (org.apache.kafka.common.internals.Topic): 249 leaves room for "-<partition>"
 # and a suffix within a file name of 255.
@@ -57,12 +72,14 @@ class Topic:
         event: the event's name.
         spec: what is wanted of it.
         partitions: how many the broker has, or None as long as that is unknown.
+        largest: bytes of the largest value that fits into a record of it (see `RECORD_BYTES`).
+        needs_key: whether it is compacted, so that the broker refuses records without a key.
 
     Raises:
         GraphError: the broker would refuse the name.
     """
 
-    __slots__ = ("component", "event", "name", "partitions", "spec")
+    __slots__ = ("component", "event", "largest", "name", "needs_key", "partitions", "spec")
 
     def __init__(
         self,
@@ -77,6 +94,8 @@ class Topic:
         name = self.spec.name or topic_name(component, event)
         self.name = f"{namespace}.{name}" if namespace else name
         self.partitions: int | None = None
+        self.largest = LARGEST_BYTES - RECORD_BYTES
+        self.needs_key = False
         if not is_legal(self.name):
             raise GraphError(
                 f"topic {self.name!r} of event {event!r} of {component!r} is too long: "

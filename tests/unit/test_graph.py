@@ -108,7 +108,7 @@ def test_only_subscribed_topics_are_subscribed(graph, source, sink):
     graph.subscribe("m.source", "data", sink.first)
 
     assert [topic.event for topic, _ in graph.subscribed()] == ["data"]
-    assert [topic.event for topic in graph.topics()] == ["unheard", "data"]
+    assert [topic.event for topic in graph.topics()] == ["unheard", "data", "error"]
 
 
 def test_a_topic_without_subscriptions_has_none(graph, source):
