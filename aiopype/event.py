@@ -16,7 +16,7 @@ Key = str | bytes | int
 
 #: topic, key, value, timestamp in milliseconds, and whether the key is that of the handled event
 #: (then the partition number can be kept). A plain tuple: one is made for every event emitted.
-Emitted = tuple["Topic", bytes | None, bytes, int, bool]
+Emitted = tuple["Topic", bytes | None, bytes | None, int, bool]
 
 
 class Record(Protocol):

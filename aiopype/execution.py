@@ -7,64 +7,37 @@ does pass, as an end of the whole batch.
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import Executor
 from time import monotonic
-from typing import Any, NamedTuple
 
+from aiopype.calls import SLICE_SECONDS, TimeLimit, call, call_async, refuse_awaitable
 from aiopype.emitter import Outbox, current_outbox
-from aiopype.errors import HandlerError
 from aiopype.event import Emitted, Record
 from aiopype.graph import Subscription
+from aiopype.lanes import run_concurrently
+from aiopype.outcome import Failure, Outcome, holds_its_key
+from aiopype.threads import run_in_threads
 
 __all__ = ["Failure", "Outcome", "run", "run_async", "run_batch"]
-
-#: Seconds of handling after which the event loop gets its turn: acknowledgements, commits,
-#: heartbeats and signals wait no longer than this and the one handler call that was under way.
-SLICE_SECONDS = 0.01
-
-
-class Failure(NamedTuple):
-    """A handler that raised, or a value that could not be decoded, with the event's record."""
-
-    subscription: Subscription
-    record: Record
-    error: Exception
-
-    def __str__(self) -> str:
-        return f"{type(self.error).__name__} in {self.subscription.name}: {self.error}"
-
-
-class Outcome(NamedTuple):
-    """What running a subscription over records gave.
-
-    `handled` counts the records that went well, from the first on; `emitted` is what those
-    emitted; `failure`, if any, is that of the record after them.
-    """
-
-    handled: int
-    emitted: list[Emitted]
-    failure: Failure | None
 
 
 def run(subscription: Subscription, record: Record) -> Outcome:
     """Run a function handler over one record."""
     emitted: list[Emitted] = []
-    outbox = Outbox(emitted, record.key, record.timestamp)
-    token = current_outbox.set(outbox)
-    try:
-        _refuse_awaitable(subscription, subscription.invoke(record.value))
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises is a value
-        return Outcome(0, [], Failure(subscription, record, error))
-    finally:
-        outbox.is_open = False
-        current_outbox.reset(token)
-    return Outcome(1, emitted, None)
+    error = call(subscription, record, Outbox(emitted, record.key, record.timestamp))
+    return _outcome_of(subscription, record, emitted, error)
 
 
 async def run_async(subscription: Subscription, record: Record) -> Outcome:
-    """Run a handler of either kind over one record."""
-    return await run_batch(subscription, [record])
+    """Run a handler of any kind over one record."""
+    if not subscription.is_coroutine:
+        return await run_batch(subscription, [record])
+    emitted: list[Emitted] = []
+    outbox = Outbox(emitted, record.key, record.timestamp)
+    return _outcome_of(
+        subscription, record, emitted, await call_async(subscription, record, outbox)
+    )
 
 
 async def run_batch(
@@ -73,40 +46,53 @@ async def run_batch(
     *,
     seconds: float = float("inf"),
     turns: asyncio.Lock | None = None,
+    held: Collection[bytes] = (),
+    threads: Executor | None = None,
 ) -> Outcome:
-    """Run a handler over records in order until one fails or `seconds` are over.
+    """Run a handler over records until all are handled, or no more is begun after `seconds`.
 
-    At least one record is tried. The event loop gets a turn every 10 ms of handling.
+    Events of one key are handled one after the other, in order. When one fails that may be tried
+    again, later ones of its key are not tried, and are failures without an error. At least one
+    record is taken. The event loop gets a turn every 10 ms of handling.
+
+    How the handler runs is said by its component: `concurrency`, `blocking`, `timeout_seconds`.
 
     Arguments:
         turns: shared by the batches of a worker. A function handler holds it while it runs: were
             all batches ready at once, the loop would come round only after a slice of each.
+        held: keys whose events are not tried.
+        threads: runs blocking handlers; the event loop's own if not given. A batch that is
+            cancelled does not wait for the calls that are under way there; what they still emit
+            is dropped.
     """
     until = monotonic() + seconds
-    emitted: list[Emitted] = []
+    waiting = set(held)
+    processor = subscription.processor
     token = current_outbox.set(None)
     try:
+        if processor.concurrency > 1:
+            return await run_concurrently(subscription, records, waiting, until, threads)
+        if processor.blocking:
+            return await run_in_threads(subscription, records, waiting, until, threads)
         if subscription.is_coroutine:
-            handled, error = await _run_coroutines(subscription, records, emitted, until)
-        else:
-            turns = turns or asyncio.Lock()
-            handled, error = await _run_functions(subscription, records, emitted, until, turns)
+            return await _run_coroutines(subscription, records, waiting, until)
+        return await _run_functions(subscription, records, waiting, until, turns or asyncio.Lock())
     finally:
         current_outbox.reset(token)
-    failure = None if error is None else Failure(subscription, records[handled], error)
-    return Outcome(handled, emitted, failure)
 
 
 async def _run_functions(
     subscription: Subscription,
     records: Sequence[Record],
-    emitted: list[Emitted],
+    held: set[bytes],
     until: float,
     turns: asyncio.Lock,
-) -> tuple[int, Exception | None]:
+) -> Outcome:
     # One outbox serves the batch: between two turns of the loop nothing else can run, and it is
     # closed during them. Measured: an outbox an event costs 0.33 us, of 4 us in a step.
     invoke = subscription.invoke
+    emitted: list[Emitted] = []
+    failures: list[Failure] = []
     outbox = Outbox(emitted, None, 0)
     current_outbox.set(outbox)
     handled = 0
@@ -114,17 +100,20 @@ async def _run_functions(
     turn = monotonic() + SLICE_SECONDS
     try:
         for record in records:
+            handled += 1
             outbox.key = record.key
             outbox.timestamp = record.timestamp
+            if held and record.key in held:
+                failures.append(Failure(subscription, record, None))
+                continue
             mark = len(emitted)
             try:
                 result = invoke(record.value)
                 if result is not None:
-                    _refuse_awaitable(subscription, result)
+                    refuse_awaitable(subscription, result)
             except Exception as error:  # noqa: BLE001 - whatever the user's code raises is a value
                 del emitted[mark:]
-                return handled, error
-            handled += 1
+                _note(Failure(subscription, record, error), failures, held)
             now = monotonic()
             if now >= turn:
                 if now >= until:
@@ -142,59 +131,67 @@ async def _run_functions(
         outbox.is_open = False
         if holds:  # not when it was cancelled while it waited for its turn
             turns.release()
-    return handled, None
+    return Outcome(handled, emitted, failures)
 
 
 async def _run_coroutines(
-    subscription: Subscription, records: Sequence[Record], emitted: list[Emitted], until: float
-) -> tuple[int, Exception | None]:
+    subscription: Subscription, records: Sequence[Record], held: set[bytes], until: float
+) -> Outcome:
     # An outbox an event: what a handler leaves running must not emit in the name of the next.
     invoke = subscription.invoke
+    emitted: list[Emitted] = []
+    failures: list[Failure] = []
     handled = 0
-    turn = monotonic() + SLICE_SECONDS
-    for record in records:
-        outbox = Outbox(emitted, record.key, record.timestamp)
-        current_outbox.set(outbox)
-        mark = len(emitted)
-        try:
-            await invoke(record.value)
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                raise
-            del emitted[mark:]
-            return handled, _own_cancellation(subscription, error)
-        except Exception as error:  # noqa: BLE001 - whatever the user's code raises is a value
-            del emitted[mark:]
-            return handled, error
-        finally:
-            outbox.is_open = False
-        handled += 1
-        now = monotonic()
-        if now >= turn:
-            if now >= until:
-                break
-            await asyncio.sleep(0)
-            turn = monotonic() + SLICE_SECONDS
-    return handled, None
+    now = monotonic()
+    turn = now + SLICE_SECONDS
+    limit = TimeLimit(subscription)
+    try:
+        for record in records:
+            handled += 1
+            if held and record.key in held:
+                failures.append(Failure(subscription, record, None))
+                continue
+            outbox = Outbox(emitted, record.key, record.timestamp)
+            current_outbox.set(outbox)
+            mark = len(emitted)
+            error: Exception | None = None
+            limit.began = now
+            try:
+                await invoke(record.value)
+            except asyncio.CancelledError as cancelled:
+                error = limit.failure(cancelled)
+            except Exception as raised:  # noqa: BLE001 - whatever the user's code raises is a value
+                error = raised
+            finally:
+                outbox.is_open = False
+            if limit.cancels:
+                error = limit.expired(error)
+            if error is not None:
+                del emitted[mark:]
+                _note(Failure(subscription, record, error), failures, held)
+            now = monotonic()
+            if now >= turn:
+                if now >= until:
+                    break
+                limit.began = float("inf")
+                await asyncio.sleep(0)
+                now = monotonic()
+                turn = now + SLICE_SECONDS
+    finally:
+        limit.close()
+    return Outcome(handled, emitted, failures)
 
 
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _outcome_of(
+    subscription: Subscription, record: Record, emitted: list[Emitted], error: Exception | None
+) -> Outcome:
+    if error is None:
+        return Outcome(1, emitted, [])
+    return Outcome(1, [], [Failure(subscription, record, error)])
 
 
-def _own_cancellation(subscription: Subscription, error: BaseException) -> HandlerError:
-    # Nobody cancelled the batch: the handler awaited something that was cancelled.
-    failure = HandlerError(f"{subscription.name} awaited a task that was cancelled")
-    failure.__cause__ = error
-    return failure
-
-
-def _refuse_awaitable(subscription: Subscription, result: Any) -> None:
-    if inspect.isawaitable(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        raise HandlerError(
-            f"{subscription.name} returned an awaitable that nobody awaits; "
-            "declare the handler with `async def`"
-        )
+def _note(failure: Failure, failures: list[Failure], held: set[bytes]) -> None:
+    failures.append(failure)
+    key, error = failure.record.key, failure.error
+    if key is not None and error is not None and holds_its_key(failure.subscription, error):
+        held.add(key)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from aiopype.codec import Invoke, bind
+from aiopype.dead_letters import unless_deep
 from aiopype.errors import GraphError
+from aiopype.letter_log import LetterLog
 from aiopype.topics import Topic, TopicPlan
 
 __all__ = ["ERROR", "Graph", "Handler", "Subscription", "manager_of"]
@@ -31,6 +34,8 @@ class Subscription:
         errors: the topic of the component's `error` event, where its dead letters go.
         once: stop after the first event.
         invoke: decodes a value and calls the handler.
+        is_awaited: whether running it takes an event loop: a coroutine function, or in threads.
+        letter_log: tells of its dead letters.
     """
 
     topic: Topic
@@ -40,10 +45,18 @@ class Subscription:
     once: bool = False
     invoke: Invoke = field(init=False, repr=False)
     is_coroutine: bool = field(init=False)
+    is_awaited: bool = field(init=False)
+    letter_log: LetterLog = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "invoke", bind(self.handler, self.name))
-        object.__setattr__(self, "is_coroutine", inspect.iscoroutinefunction(self.handler))
+        is_coroutine = inspect.iscoroutinefunction(self.handler)
+        invoke = bind(self.handler, self.name)
+        if self.topic.event == ERROR:
+            invoke = unless_deep(invoke, is_coroutine=is_coroutine)
+        object.__setattr__(self, "invoke", invoke)
+        object.__setattr__(self, "is_coroutine", is_coroutine)
+        object.__setattr__(self, "is_awaited", is_coroutine or self.processor.blocking)
+        object.__setattr__(self, "letter_log", LetterLog(self.name))
 
     @property
     def processor(self) -> Any:
@@ -79,6 +92,7 @@ class Graph:
         self._subscriptions: dict[Topic, list[Subscription]] = {}
         self._names: dict[str, Topic] = {}
         self._frozen = False
+        self._making = threading.Lock()  # handlers in threads emit events not seen before
 
     @property
     def components(self) -> list[str]:
@@ -101,7 +115,9 @@ class Graph:
     def topic(self, component: str, event: str) -> Topic:
         """Return the topic of `event` of `component`, made at the first call."""
         topics = self._topics[component]
-        if event not in topics:
+        with self._making:
+            if event in topics:
+                return topics[event]
             topic = self.plan.topic(component, event)
             # Kafka takes '.' and '_' for the same in the names of its metrics, and refuses the
             # second of two topics that differ in nothing else.
@@ -113,7 +129,7 @@ class Graph:
                 )
             topics[event] = topic
             self.unresolved.add(topic)
-        return topics[event]
+            return topic
 
     def find(self, component: str, event: str) -> Topic | None:
         """Return the topic of `event` of `component` if it is known."""
@@ -125,7 +141,8 @@ class Graph:
         """Add a subscription; those of one topic run in the order they were added.
 
         Raises:
-            GraphError: the flow has started, or the handler is not a method of a component.
+            GraphError: the flow has started, the handler is not a method of a component, or it
+                cannot be run as its component says.
         """
         if self._frozen:
             raise GraphError(
@@ -148,6 +165,7 @@ class Graph:
                 f"handler {owner}.{handler.__name__} of event {event!r} of {component!r} belongs "
                 f"to another manager, {manager_of(owner)!r}; a manager wires its own components"
             )
+        _refuse_conditions(handler, f"{owner}.{handler.__name__} of event {event!r}")
         topic = self.topic(component, event)
         self._subscriptions.setdefault(topic, []).append(
             Subscription(topic, owner, handler, self.topic(owner, ERROR), once=once)
@@ -197,6 +215,9 @@ class Graph:
                 f"the subscriptions make a circle: {' -> '.join(circle)}; "
                 "an event would go round it for ever, so give one step a component of its own"
             )
+        for topic, subscriptions in self.subscribed():
+            for subscription in subscriptions:
+                subscription.errors.hold_letters_about(topic)
         self._frozen = True
 
     def _circle(self) -> list[str]:
@@ -217,3 +238,24 @@ class Graph:
             found: list[str] = error.args[1]
             return found[::-1]
         return []
+
+
+def _refuse_conditions(handler: Handler, what: str) -> None:
+    """Raise GraphError when a handler cannot be run as its component says."""
+    component = getattr(handler, "__self__")  # noqa: B009 - not every callable has one
+    concurrency, is_coroutine = component.concurrency, inspect.iscoroutinefunction(handler)
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise GraphError(
+            f"handler {what}: concurrency = {concurrency!r}; "
+            "it is how many events are worked on at once, 1 or more"
+        )
+    if component.blocking and is_coroutine:
+        raise GraphError(
+            f"handler {what} is a coroutine function, and its component is declared `blocking`, "
+            "which is for functions; declare it with `def`, or take `blocking` away and await"
+        )
+    if concurrency > 1 and not component.blocking and not is_coroutine:
+        raise GraphError(
+            f"handler {what}: concurrency = {concurrency} does nothing for a function; "
+            "declare it with `async def`, or its component `blocking = True`"
+        )

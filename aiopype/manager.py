@@ -11,6 +11,8 @@ from aiopype.emitter import MessageHandler
 from aiopype.errors import GraphError
 from aiopype.graph import manager_of
 from aiopype.processor import Processor, Source
+from aiopype.replays import is_replays
+from aiopype.restarts import RestartPolicy
 
 __all__ = ["DescriptiveManager", "Manager", "find_managers"]
 
@@ -20,7 +22,9 @@ class Manager:
 
     Attributes:
         name: the manager's name, the first part of its topics' names; a flow's `FLOWS` lists it.
+        guarantee: `exactly_once` or `at_least_once` for its events on Kafka; the flow's if None.
         run_always: whether a source that has ended is started again.
+        restarts: how this manager, or a source of it, is started again after a failure.
         source: the component that starts the pipeline, set by the subclass.
 
     Arguments:
@@ -28,7 +32,9 @@ class Manager:
     """
 
     name: ClassVar[str | None] = None
+    guarantee: ClassVar[str | None] = None
     run_always: ClassVar[bool] = False
+    restarts: RestartPolicy = RestartPolicy()
     source: Processor | None = None
 
     def __init__(self, handler: MessageHandler) -> None:
@@ -41,7 +47,11 @@ class Manager:
     @property
     def components(self) -> list[Processor]:
         """The components of this manager, in the order they were built."""
-        return [c for c in self.handler.components if manager_of(c.name) == self.name]
+        return [
+            component
+            for component in self.handler.components
+            if manager_of(component.name) == self.name and not is_replays(component.name)
+        ]
 
     @property
     def sources(self) -> list[Source]:

@@ -50,7 +50,7 @@ class Retry:
         if tries >= self.tries or isinstance(error, _FINAL):
             return None
         if isinstance(error, TemporaryError) and error.delay is not None:
-            delay = float(error.delay)
+            delay = max(0.0, float(error.delay))
         else:
             # Beyond 2**30 the power only costs; the longest delay is reached long before.
             doubled = self.first_delay_seconds * 2.0 ** min(tries - 1, 30)

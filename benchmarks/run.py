@@ -64,17 +64,17 @@ class Bench:
 
     def warm_up(self) -> None:
         """Let the broker's runtime compile itself, which the first pipeline would pay for."""
-        job, folder = self._job(YARDSTICK, 0)
+        job, folder = self._job(YARDSTICK, 0, "at_least_once")
         throughput(job, _python(YARDSTICK), _WARM_UP_EVENTS, folder)
 
     def round(self, number: int) -> None:
         """Run each pipeline once."""
         for pipeline, command in self._commands.items():
             results = self.results[pipeline]
-            job, folder = self._job(pipeline.name, number)
+            job, folder = self._job(pipeline.name, number, pipeline.guarantee)
             run = throughput(job, command, results.events, folder)
             results.runs[number] = run
-            line = f"round {number}: {pipeline.name:<10} {run.events_per_second:>9,.0f} events/s"
+            line = f"round {number}: {pipeline.name:<12} {run.events_per_second:>9,.0f} events/s"
             print(f"{line}  {run.output.faults}", flush=True)
             if not run.output.right:
                 print(run.log, flush=True)
@@ -82,14 +82,14 @@ class Bench:
     def latencies(self) -> None:
         """Measure each pipeline's latency once."""
         for pipeline, command in self._commands.items():
-            job, folder = self._job(f"{pipeline.name}_latency", 1)
+            job, folder = self._job(f"{pipeline.name}_latency", 1, pipeline.guarantee)
             found = latency(job, command, folder)
             self.results[pipeline].latency = found
-            line = f"latency: {pipeline.name:<10} {found.p50:.1f} ms, 99 %: {found.p99:.1f} ms"
+            line = f"latency: {pipeline.name:<12} {found.p50:.1f} ms, 99 %: {found.p99:.1f} ms"
             print(line, flush=True)
 
-    def _job(self, name: str, number: int) -> tuple[Job, Path]:
-        job = Job(self._address, f"{name}{number}")
+    def _job(self, name: str, number: int, guarantee: str) -> tuple[Job, Path]:
+        job = Job(self._address, f"{name}{number}", guarantee)
         return job, self._folder / job.name
 
 
@@ -108,7 +108,7 @@ def _commands(only: Sequence[str], folder: Path) -> Commands:
                 commands[pipeline] = java.command(folder, print)
             else:
                 version(pipeline.distribution)
-                commands[pipeline] = _python(pipeline.name)
+                commands[pipeline] = _python(pipeline.module)
         except PackageNotFoundError:
             print(f"left out: {pipeline.name}, {pipeline.distribution} is not installed")
         except (BrokerError, subprocess.CalledProcessError) as error:

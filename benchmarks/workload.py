@@ -29,6 +29,8 @@ class Job:
     """`host:port`."""
     name: str
     """Of this run: consumer group, application id or manager, whatever the pipeline calls it."""
+    guarantee: str = "at_least_once"
+    """`at_least_once` or `exactly_once`, for pipelines that have the choice."""
 
     @property
     def raw(self) -> str:
@@ -47,12 +49,16 @@ class Job:
 
     def environ(self) -> dict[str, str]:
         """The environment variables that tell a pipeline its job."""
-        return {"BENCH_BROKER": self.broker, "BENCH_NAME": self.name}
+        return {
+            "BENCH_BROKER": self.broker,
+            "BENCH_NAME": self.name,
+            "BENCH_GUARANTEE": self.guarantee,
+        }
 
     @classmethod
     def from_environ(cls) -> Job:
         """The job of this process."""
-        return cls(os.environ["BENCH_BROKER"], os.environ["BENCH_NAME"])
+        return cls(*(os.environ[f"BENCH_{name}"] for name in ("BROKER", "NAME", "GUARANTEE")))
 
 
 def parse(quote: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,22 @@ in `transport.admin`.
 
 from aiopype.topics.files import read_plan
 from aiopype.topics.plan import TopicPlan
-from aiopype.topics.topic import DEFAULT_PARTITIONS, Topic, TopicSpec, topic_name
+from aiopype.topics.topic import (
+    DEFAULT_PARTITIONS,
+    LARGEST_BYTES,
+    RECORD_BYTES,
+    Topic,
+    TopicSpec,
+    topic_name,
+)
 
-__all__ = ["DEFAULT_PARTITIONS", "Topic", "TopicPlan", "TopicSpec", "read_plan", "topic_name"]
+__all__ = [
+    "DEFAULT_PARTITIONS",
+    "LARGEST_BYTES",
+    "RECORD_BYTES",
+    "Topic",
+    "TopicPlan",
+    "TopicSpec",
+    "read_plan",
+    "topic_name",
+]

@@ -22,7 +22,8 @@ __all__ = [
 #: Partitions of a topic that nothing else is said about.
 DEFAULT_PARTITIONS = 4
 
-#: Kafka's default of `max.message.bytes`.
+#: Kafka's setting of a topic's largest record, and its default.
+LARGEST = "max.message.bytes"
 LARGEST_BYTES = 1_048_588
 
 #: What a record adds to its value at most when its key is short: the batch's header (61 bytes) and
@@ -101,6 +102,16 @@ class Topic:
                 f"topic {self.name!r} of event {event!r} of {component!r} is too long: "
                 "249 characters at most, with the namespace"
             )
+
+    def hold_letters_about(self, other: Topic) -> None:
+        """Want room for records twice as large as those of `other`, unless its file says otherwise:
+        a dead letter has the original, its bytes in base64, and a traceback.
+        """
+        wanted = 2 * int(other.spec.configs.get(LARGEST, LARGEST_BYTES))
+        if self.spec.file is None or LARGEST not in self.spec.configs:
+            configs = dict(self.spec.configs)
+            configs[LARGEST] = str(max(wanted, int(configs.get(LARGEST, 0))))
+            self.spec = replace(self.spec, configs=configs)
 
     @property
     def full_name(self) -> str:

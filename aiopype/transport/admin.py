@@ -8,12 +8,18 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aiokafka import errors as kafka_errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from mode import Service
 
 from aiopype.errors import BrokerError
-from aiopype.topics import DEFAULT_PARTITIONS, Topic, TopicSpec
+from aiopype.topics import (
+    DEFAULT_PARTITIONS,
+    LARGEST_BYTES,
+    RECORD_BYTES,
+    Topic,
+    TopicSpec,
+)
 from aiopype.transport.differences import differences
 
 __all__ = ["Admin"]
@@ -25,6 +31,9 @@ ANSWER_SECONDS = 20.0
 
 #: For the whole start; with the stop after it a worker that cannot work has ended in 30 s.
 START_SECONDS = 25.0
+
+#: Kafka's settings that say what records a topic takes.
+LARGEST, CLEANUP = "max.message.bytes", "cleanup.policy"
 
 _ALREADY_THERE = kafka_errors.TopicAlreadyExistsError.errno
 _UNKNOWN = kafka_errors.UnknownTopicOrPartitionError.errno
@@ -118,9 +127,27 @@ class Admin(Service):
             if missing:
                 await self._create({topic.name: topic.spec for topic in missing})
                 found |= await self._wait_for([topic.name for topic in missing])
+            await self._note_limits(list(wanted.values()))
             for name, partitions in found.items():
                 wanted[name].partitions = len(partitions)
                 topics.discard(wanted[name])
+
+    async def grow(self, name: str, has: int, partitions: int) -> None:
+        """Give a topic that has fewer so many partitions.
+
+        Raises:
+            BrokerError: the brokers refuse it.
+        """
+        if has >= partitions:
+            return
+        assert self._client is not None
+        async with asyncio.timeout(ANSWER_SECONDS):
+            answer = await self._client.create_partitions({name: NewPartitions(partitions)})
+        for _, code, *text in answer.topic_errors:
+            if code != 0:
+                reason = text[0] if text and text[0] else kafka_errors.for_code(code).__name__
+                raise BrokerError(f"topic {name!r} needs {partitions} partitions: {reason}")
+        await self._wait_for([name], partitions)
 
     async def create(
         self,
@@ -182,12 +209,12 @@ class Admin(Service):
                 )
         return found
 
-    async def _wait_for(self, names: list[str]) -> dict[str, list[Any]]:
-        # A topic that was created is known to all brokers a little later.
+    async def _wait_for(self, names: list[str], partitions: int = 1) -> dict[str, list[Any]]:
+        # What was created is known to all brokers a little later.
         async with asyncio.timeout(ANSWER_SECONDS):
             while True:
                 found = await self._describe(names)
-                if len(found) == len(names):
+                if len(found) == len(names) and all(len(f) >= partitions for f in found.values()):
                     return found
                 await asyncio.sleep(0.05)
 
@@ -205,25 +232,44 @@ class Admin(Service):
                     topic.name, topic.spec.file, differing,
                 )  # fmt: skip
 
+    async def _note_limits(self, topics: list[Topic]) -> None:
+        """Note what records each topic takes; Kafka's default where this client may not see it."""
+        asked = {topic.name: [LARGEST, CLEANUP] for topic in topics}
+        configs, _ = await self._describe_configs(asked)
+        for topic in topics:
+            has = configs.get(topic.name, {})
+            topic.largest = int(has.get(LARGEST) or LARGEST_BYTES) - RECORD_BYTES
+            topic.needs_key = "compact" in (has.get(CLEANUP) or "")
+
     async def _configs(self, topics: list[Topic]) -> dict[str, dict[str, str | None]]:
         """Return those settings of topics that their specs name, by topic; without the topics
         whose settings this client may not see.
         """
+        found, refused = await self._describe_configs({t.name: t.spec.configs for t in topics})
+        for name, reason in refused.items():
+            logger.warning("settings of topic %s cannot be compared: %s", name, reason)
+        return found
+
+    async def _describe_configs(
+        self, names: Mapping[str, Iterable[str]]
+    ) -> tuple[dict[str, dict[str, str | None]], dict[str, str]]:
+        """Return settings of topics, by topic, and why some were not told."""
+        if not names:
+            return {}, {}
         assert self._client is not None
-        if not topics:
-            return {}
         kind = ConfigResourceType.TOPIC
-        asked = [ConfigResource(kind, t.name, dict(t.spec.configs)) for t in topics]
+        asked = [
+            ConfigResource(kind, name, dict.fromkeys(keys, "")) for name, keys in names.items()
+        ]
         async with asyncio.timeout(ANSWER_SECONDS):
             answers = await self._client.describe_configs(asked)
-        found = {}
+        found, refused = {}, {}
         for code, text, _, name, entries in (r for answer in answers for r in answer.resources):
             if code == 0:
                 found[name] = {key: value for key, value, *_ in entries}
             else:
-                reason = text or kafka_errors.for_code(code).__name__
-                logger.warning("settings of topic %s cannot be compared: %s", name, reason)
-        return found
+                refused[name] = text or kafka_errors.for_code(code).__name__
+        return found, refused
 
 
 def _new_topic(name: str, spec: TopicSpec) -> NewTopic:

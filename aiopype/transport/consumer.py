@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import errors as kafka_errors
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 from mode.utils.futures import maybe_async
 
+from aiopype.errors import DeliveryError, OwnershipLost
+from aiopype.transport.batches import Batch
 from aiopype.transport.ledger import Ledger
-from aiopype.transport.partition import Batch, Partition
+from aiopype.transport.partition import Partition
 from aiopype.transport.records import RawRecords
 from aiopype.transport.settings import DRAIN_SECONDS
 
@@ -32,6 +35,9 @@ BATCH_RECORDS = 4_000
 #: How long the broker may hold a fetch that finds nothing: a partition that gets room meanwhile
 #: waits that long for its turn (aiokafka has one fetch a broker under way).
 FETCH_WAIT_MS = 250
+
+#: For an answer of the group's coordinator.
+ANSWER_SECONDS = 5.0
 
 #: Longest pause of the fetch loop; it looks for errors of the group at least this often.
 PAUSE_SECONDS = 0.5
@@ -81,7 +87,7 @@ class LoopThread(driver.AIOKafkaConsumerThread):
         fetcher._records = RawRecords()
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        # Faust's own has a fetch wait of 1.5 s and no say in the isolation level.
+        # Faust's own has a fetch wait of 1.5 s and reads what was never committed.
         conf = self.app.conf
         self._assignor = RoundRobinPartitionAssignor
         return AIOKafkaConsumer(
@@ -91,6 +97,7 @@ class LoopThread(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            isolation_level="read_committed",
             fetch_max_wait_ms=FETCH_WAIT_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
@@ -160,7 +167,8 @@ class Consumer(driver.Consumer):
         for tp, records in found.items():
             # The position is past transaction markers behind the last record, so lag does not
             # rest on them.
-            self.partitions[tp].take(records, await consumer.position(tp))
+            partition = self.partitions[tp]
+            partition.take(Batch(partition, records, await consumer.position(tp)))
         return len(found)
 
     async def _pause(self, consumer: AIOKafkaConsumer) -> None:
@@ -195,20 +203,76 @@ class Consumer(driver.Consumer):
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
-    async def rewind(self, partition: Partition, offset: int) -> None:
-        """Fetch again from `offset` on."""
-        tp = TP(partition.topic.name, partition.number)
-        if tp in self.assignment():
-            await self.seek(cast("TP", TopicPartition(*tp)), offset)
+    async def go_on(self, partition: Partition, position: int | None, known: int | None) -> int:
+        """Fetch from `position` on, or from where the group has got; return the position."""
+        tp = TopicPartition(partition.topic.name, partition.number)
+        consumer = self._thread._ensure_consumer()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if position is None:
+                    await self.ledger.commit(consumer)  # what is due is done
+                    committed = await consumer.committed(tp)
+                    position = max(committed or 0, known or 0)
+                    if known is not None and (committed or 0) < known:
+                        logger.error(
+                            "%r: the group says %s, this worker had committed %d and goes on there",
+                            partition, committed, known,
+                        )  # fmt: skip
+                if position:
+                    consumer.seek(tp, position)
+                else:
+                    await consumer.seek_to_beginning(tp)
+                    position = await consumer.position(tp)
+            consumer.resume(tp)
+        except kafka_errors.IllegalStateError as error:
+            raise OwnershipLost(f"{partition!r} is not assigned any more") from error
+        except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+            raise DeliveryError(f"asking for the group's position: {error!r}") from error
+        return position
+
+    async def check_ownership(self, partition: Partition) -> None:
+        """Ask the group by a heartbeat whether the partition is still this worker's."""
+        consumer = self._thread._ensure_consumer()
+        coordinator, subscription = consumer._coordinator, consumer._subscription
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                is_answered = await coordinator._do_heartbeat()
+        except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+            raise DeliveryError(f"asking the group: {error!r}") from error
+        if coordinator.generation < 0 or subscription.reassignment_in_progress:
+            raise OwnershipLost("the group goes on without this worker, or is being rebalanced")
+        if not is_answered:
+            raise DeliveryError("asking the group: no answer")
 
     def stop_topics(self, topics: Iterable[str]) -> None:
         """Fetch these topics no more: their manager is stopped."""
-        names = set(topics)
-        found = [tp for tp in self.partitions if tp.topic in names]
-        for tp in found:
+        for tp in self._of(topics):
             self.partitions[tp].close()
-        if found:
-            self._thread._ensure_consumer().pause(*(TopicPartition(*tp) for tp in found))
+            self._pause_fetching(tp)
+
+    def resume_topics(self, topics: Iterable[str]) -> None:
+        """Fetch these topics again, from where the group has got: their manager is restarted."""
+        for tp in self._of(topics):
+            if self.partitions[tp].is_closed:
+                self._open(tp)
+
+    def _of(self, topics: Iterable[str]) -> list[TP]:
+        names = set(topics)
+        return [tp for tp in self.partitions if tp.topic in names]
+
+    def _open(self, tp: TP) -> None:
+        partition = self.transport.new_partition(tp, self)
+        if partition is not None:
+            self.partitions[tp] = partition
+            self._pause_fetching(tp)
+            if self.transport.is_stopped(partition):
+                partition.close()
+            else:
+                partition.open()
+
+    def _pause_fetching(self, tp: TP) -> None:
+        # What is fetched and not taken holds back the other partitions of its broker.
+        self._thread._ensure_consumer().pause(TopicPartition(*tp))
 
     # --- assignment
 
@@ -225,23 +289,17 @@ class Consumer(driver.Consumer):
         await self.on_partitions_assigned(set(), self.app.consumer_generation_id)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Take partitions over; Faust then seeks to what is committed and lets records flow."""
-        self.partitions = {
-            tp: partition
-            for tp in assigned
-            if (partition := self.transport.new_partition(tp, self)) is not None
-        }
+        """Take partitions over; each is fetched when it is open."""
         self.is_feeding = True
         await super().on_partitions_assigned(assigned, generation_id)
-        stopped = [tp.topic for tp, p in self.partitions.items() if self.transport.is_stopped(p)]
-        self.stop_topics(stopped)
+        for tp in assigned:
+            self._open(tp)
+        await self.transport.keep(self.partitions.values())
         logger.info("%d partitions assigned", len(self.partitions))
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what is in work and commit it, then let go."""
         await self.drain()
-        for partition in self.partitions.values():
-            partition.close()
         self.partitions = {}
         self.transport.progress.revoke()
         self.ledger.forget()
@@ -267,6 +325,7 @@ class Consumer(driver.Consumer):
                 )  # fmt: skip
         for partition in self.partitions.values():
             partition.close()
+        await asyncio.gather(*(partition.end() for partition in self.partitions.values()))
         if self._thread._consumer is not None:
             await self.ledger.commit(self._thread._consumer)
         return len(late)
@@ -285,8 +344,7 @@ class Consumer(driver.Consumer):
         """Wait for nothing: `drain` has."""
 
     async def perform_seek(self) -> None:
-        """Seek to what is committed, as Faust does, without its offsets that drop records."""
-        await self.seek_to_committed()
+        """Seek nowhere: each partition does, when it is open."""
         self.wake()
 
     def verify_event_path(self, now: float, tp: TP) -> None:

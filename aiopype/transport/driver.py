@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -12,10 +12,23 @@ from yarl import URL
 from aiopype.graph import Graph, Subscription, manager_of
 from aiopype.progress import Progress
 from aiopype.transport import consumer
+from aiopype.transport.batches import Delivery, Feed
 from aiopype.transport.ledger import Ledger
-from aiopype.transport.partition import Delivery, Feed, Partition
+from aiopype.transport.parked_topics import ParkedTopics
+from aiopype.transport.parking import Parking
+from aiopype.transport.partition import Partition
 
-__all__ = ["Transport"]
+__all__ = ["Managers", "Transport"]
+
+
+class Managers(Protocol):
+    """What the transport needs of who watches the managers."""
+
+    def fail(self, manager: str, error: BaseException, what: str) -> None:
+        """Take note that a manager cannot go on; `what` is a sentence that says where and why."""
+
+    def is_running(self, manager: str) -> bool:
+        """Say whether its topics are to be fetched."""
 
 
 class Transport(driver.Transport):
@@ -24,9 +37,10 @@ class Transport(driver.Transport):
     Arguments:
         url, app: as for any Faust transport.
         graph: the flow; its subscribed topics are those that are consumed.
-        delivery, ledger: make batches durable.
-        fail: called with manager, error and a sentence when a manager cannot go on.
-        is_running: says whether a manager still runs.
+        deliveries: what makes batches durable, by manager.
+        ledger: commits offsets.
+        parked: the topics of waiting events.
+        managers: who watches them.
 
     Attributes:
         channels: the queue of each subscription's agent, by subscription.
@@ -41,10 +55,10 @@ class Transport(driver.Transport):
         url: list[URL],
         app: Any,
         graph: Graph,
-        delivery: Delivery,
+        deliveries: Mapping[str, Delivery],
         ledger: Ledger,
-        fail: Callable[[str, Exception, str], None],
-        is_running: Callable[[str], bool],
+        parked: ParkedTopics,
+        managers: Managers,
     ) -> None:
         super().__init__(url, app)
         self.ledger = ledger
@@ -53,9 +67,9 @@ class Transport(driver.Transport):
         self.security: Mapping[str, Any] = {}
         self._topics = {topic.name: topic for topic, _ in graph.subscribed()}
         self._graph = graph
-        self._delivery = delivery
-        self._fail = fail
-        self._is_running = is_running
+        self._deliveries = deliveries
+        self._parked = parked
+        self._managers = managers
 
     def new_partition(self, tp: TP, feed: Feed) -> Partition | None:
         """Return the state of a partition that was assigned; None for a topic not ours."""
@@ -64,26 +78,43 @@ class Transport(driver.Transport):
             return None
         self.progress.assign(*tp)
         manager = manager_of(topic.component)
+        parking = Parking(
+            self._parked.topic(topic),
+            tp.partition,
+            self._graph.subscriptions(topic),
+            self._parked,
+        )
         return Partition(
             topic,
             tp.partition,
-            self._graph.subscriptions(topic),
             feed,
-            self._delivery,
-            lambda error, what: self._fail(manager, error, what),
+            self._deliveries[manager],
+            parking,
+            lambda error, what: self._managers.fail(manager, error, what),
         )
 
+    async def keep(self, partitions: Iterable[Partition]) -> None:
+        """Let the deliveries let go of partitions that are not assigned any more."""
+        kept: dict[Delivery, list[Partition]] = {d: [] for d in self._deliveries.values()}
+        for partition in partitions:
+            kept[self._deliveries[manager_of(partition.topic.component)]].append(partition)
+        for delivery, its_own in kept.items():
+            await delivery.keep(its_own)
+
     def note_ends(self, consumer: Any, fetched: Iterable[TP]) -> None:
-        """Note where the logs of these partitions end, as the answers to fetches said."""
+        """Note where the logs of these partitions end, as the answers to fetches said.
+
+        What is in open transactions is not lag: it cannot be read yet, and may never be.
+        """
         assignment = consumer._subscription.subscription.assignment
         for tp in fetched:
             state = assignment.state_value(tp)
             if state is not None and state.has_valid_position:
-                self.progress.fetched(*tp, state.position, state.highwater)
+                self.progress.fetched(*tp, state.position, state.lso)
 
     def is_stopped(self, partition: Partition) -> bool:
         """Say whether the manager of a partition has been stopped."""
-        return not self._is_running(manager_of(partition.topic.component))
+        return not self._managers.is_running(manager_of(partition.topic.component))
 
     def topics_of(self, manager: str) -> list[str]:
         """Return the names of the consumed topics of a manager."""

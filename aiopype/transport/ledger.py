@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer
@@ -12,7 +12,8 @@ from aiokafka import errors as kafka_errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 if TYPE_CHECKING:
-    from aiopype.transport.partition import Batch
+    from aiopype.transport.batches import Batch
+    from aiopype.transport.partition import Partition
     from aiopype.transport.producer import Producer
 
 __all__ = ["AtLeastOnce", "Ledger"]
@@ -36,6 +37,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._due: dict[TopicPartition, int] = {}
+        self._under_way: set[TopicPartition] = set()
         self._changed = asyncio.Event()
         self._committing = asyncio.Lock()
 
@@ -47,6 +49,12 @@ class Ledger:
     def forget(self) -> None:
         """Drop what is due: its partitions belong to others now."""
         self._due.clear()
+
+    async def take_back(self, tp: TopicPartition) -> None:
+        """Forget what is due of a partition and wait for a commit that is under way."""
+        if tp in self._under_way or tp in self._due:
+            async with self._committing:
+                self._due.pop(tp, None)
 
     async def keep_committing(self, consumer: Callable[[], AIOKafkaConsumer]) -> None:
         """Commit what is due, again and again, until cancelled."""
@@ -65,6 +73,7 @@ class Ledger:
             self._due = {}
             if not due:
                 return True
+            self._under_way = set(due)
             try:
                 async with asyncio.timeout(ATTEMPT_SECONDS):
                     await consumer.commit({tp: OffsetAndMetadata(o, "") for tp, o in due.items()})
@@ -76,20 +85,31 @@ class Ledger:
                 self._due = due | self._due
                 self._changed.set()
                 return False
+            finally:
+                self._under_way = set()
             return True
 
 
 class AtLeastOnce:
     """Outputs first, acknowledged by all replicas; then the offset becomes due."""
 
+    trusts_memory = True
+
     def __init__(self, producer: Producer, ledger: Ledger) -> None:
         self._producer = producer
         self._ledger = ledger
+
+    async def open(self, partition: Partition) -> None:
+        """Nothing to do: no predecessor is fenced, what it still writes may come twice."""
+
+    async def keep(self, partitions: Sequence[Partition]) -> None:
+        """Nothing to do: the producer is the worker's."""
 
     async def deliver(self, batch: Batch) -> None:
         """Make a batch durable; raises as `Delivery` says."""
         partition = batch.partition
         topic = partition.topic
         await self._producer.send(batch.emitted, partition.number, topic.partitions)
-        if not partition.is_closed:  # else it may be another worker's by now
+        # A partition that is closed may be another worker's by now.
+        if batch.position is not None and not partition.is_closed:
             self._ledger.done(topic.name, partition.number, batch.position)

@@ -9,8 +9,16 @@ from typing import Any, NamedTuple
 from aiokafka.partitioner import murmur2
 
 from aiopype.event import Emitted
+from aiopype.topics import RECORD_BYTES, Topic
 
-__all__ = ["Packed", "pack", "partition_of"]
+__all__ = ["BATCH_BYTES", "Packed", "pack", "partition_of"]
+
+#: Size of a record batch: large enough that a fetched megabyte is four requests, small enough for
+#: a broker's default limit of 1 MiB a batch.
+BATCH_BYTES = 262_144
+
+#: Most bytes of a record beside its key and value.
+VARINTS_BYTES = 40
 
 
 class Packed(NamedTuple):
@@ -66,13 +74,29 @@ def pack(
             if place not in open_batches:
                 open_batches[place] = create_batch()
                 packed.append(Packed(*place, open_batches[place]))
-            append = open_batches[place].append
+            append = _append_to(open_batches[place], topic)
         if append(key=key, value=value, timestamp=timestamp) is None:  # type: ignore[misc]
             place = (topic.name, target)
             batch = open_batches[place] = create_batch()
             packed.append(Packed(*place, batch))
-            append = batch.append
+            append = _append_to(batch, topic)
             append(key=key, value=value, timestamp=timestamp)
     for item in packed:
         item.batch.close()
     return packed
+
+
+def _append_to(batch: Any, topic: Topic) -> Callable[..., Any]:
+    """Return what adds a record to a batch, or returns None when it is full."""
+    limit = topic.largest + RECORD_BYTES
+    if limit >= BATCH_BYTES:
+        return batch.append  # type: ignore[no-any-return] # it is full before the topic's limit
+
+    def append(*, key: bytes | None, value: bytes | None, timestamp: int) -> Any:
+        # The broker measures its limit at the whole batch.
+        adds = len(key or b"") + len(value or b"") + VARINTS_BYTES
+        if batch.record_count() and batch.size() + adds > limit:
+            return None
+        return batch.append(key=key, value=value, timestamp=timestamp)
+
+    return append

@@ -1,20 +1,22 @@
-"""One partition that this worker owns: a batch in work, one in hand."""
+"""One partition that this worker owns: a batch in work, one in hand, and the events that wait."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
-from aiopype.errors import DeliveryError, OutputRefused, OwnershipLost
-from aiopype.event import Emitted, Record
-from aiopype.execution import run_batch
-from aiopype.graph import Subscription
+from aiopype.errors import BrokerError, DeliveryError, OutputRefused, OwnershipLost
+from aiopype.execution import Outcome, run_batch
+from aiopype.settlement import Attempt, Origin, Patience, Settled, settle
 from aiopype.topics import Topic
+from aiopype.transport.batches import Batch, Delivery, Feed
+from aiopype.transport.parking import Parking
 
-__all__ = ["Batch", "Delivery", "Feed", "Partition"]
+__all__ = ["Partition"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,103 +27,57 @@ BATCH_SECONDS = 1.0
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.1, 10.0
 
 
-class Batch:
-    """Records of one partition, in order, on their way through all its subscriptions.
-
-    Attributes:
-        partition: where they came from.
-        records: as fetched.
-        position: the offset after them; what is committed when they are done.
-        emitted: what the handlers that have run emitted.
-        rest: records that were not handled in time; the next batch.
-    """
-
-    __slots__ = ("emitted", "partition", "position", "records", "rest")
-
-    def __init__(self, partition: Partition, records: Sequence[Record], position: int) -> None:
-        self.partition = partition
-        self.records = records
-        self.position = position
-        self.emitted: list[Emitted] = []
-        self.rest: Batch | None = None
-
-    def cut(self, count: int) -> None:
-        """Keep the first `count` records; the others become `rest`."""
-        if count < len(self.records):
-            self.rest = Batch(self.partition, self.records[count:], self.position)
-            self.position = self.records[count].offset
-            self.records = self.records[:count]
-
-
-class Delivery(Protocol):
-    """How the outputs of a batch and its offset become durable; one class a guarantee."""
-
-    async def deliver(self, batch: Batch) -> None:
-        """Make a batch durable: first what it emitted, then its position, or both at once.
-
-        Raises:
-            OutputRefused: an output can never be written.
-            OwnershipLost: the partition belongs to another worker by now.
-            DeliveryError: not in time; nothing or everything of it may be there.
-        """
-
-
-class Feed(Protocol):
-    """What a partition needs of the consumer.
-
-    Attributes:
-        turns: held by the batch whose handlers run.
-    """
-
-    turns: asyncio.Lock
-
-    @property
-    def is_feeding(self) -> bool:
-        """Whether new batches may begin."""
-
-    def give(self, batch: Batch, index: int) -> None:
-        """Hand a batch to the agent of the subscription with this index."""
-
-    def wake(self) -> None:
-        """Say that there is room for records."""
-
-    async def rewind(self, partition: Partition, offset: int) -> None:
-        """Fetch again from `offset` on."""
-
-
 class Partition:
     """Takes the batches of one partition through its subscriptions, one batch at a time.
+
+    It is opened before anything of it is fetched: predecessors are fenced, the events that wait
+    are read, and the consumer goes to where the group has got. After any error of a delivery the
+    same is done again, as it may or may not have happened.
 
     Arguments:
         topic: the event's topic.
         number: the partition's number.
-        subscriptions: of the topic, in order; their agents share each batch.
         feed: the consumer.
         delivery: makes batches durable.
-        fail: called with what and why when a handler or an output fails for good.
+        parking: the events that wait, with the topic's subscriptions in order; their agents share
+            each batch.
+        fail: called with what and why when an output is refused for good.
+
+    Attributes:
+        idle: set while no batch is in work.
     """
 
     def __init__(
         self,
         topic: Topic,
         number: int,
-        subscriptions: Sequence[Subscription],
         feed: Feed,
         delivery: Delivery,
+        parking: Parking,
         fail: Callable[[Exception, str], None],
     ) -> None:
         self.topic = topic
         self.number = number
-        self.subscriptions = subscriptions
+        self.subscriptions = parking.subscriptions
         self.idle = asyncio.Event()
         self.idle.set()
+        self._working_since: float | None = None
+        self._trying_since: float | None = None
+        self.parking = parking
         self._feed = feed
         self._delivery = delivery
         self._fail = fail
+        self._origin = Origin(topic.name, number)
+        self._patience = Patience()
+        self._delivering = asyncio.Lock()
         self._work: Batch | None = None
         self._hand: Batch | None = None
+        self._position: int | None = None
         self._delay = 0.0
-        self._stalled = False
+        self._opening: asyncio.Task[None] | None = None
+        self._trying: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_open = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -130,26 +86,112 @@ class Partition:
     @property
     def has_room(self) -> bool:
         """Whether it takes another batch; only then it is fetched."""
-        return self._hand is None and not (self._stalled or self._closed)
+        return self._hand is None and self._is_open and not self.parking.is_full
 
     @property
     def is_closed(self) -> bool:
         """Whether it was given up, or its manager stopped."""
         return self._closed
 
-    def take(self, records: Sequence[Record], position: int) -> None:
-        """Take records that were fetched; only when there is room."""
-        batch = Batch(self, records, position)
-        if self._work is None and self._feed.is_feeding:
-            self._begin(batch)
-        else:
-            self._hand = batch
+    @property
+    def busy_since(self) -> float | None:
+        """When the batch in work began, on the monotonic clock; None without one."""
+        since = [s for s in (self._working_since, self._trying_since) if s is not None]
+        return min(since, default=None)
+
+    async def check_ownership(self) -> None:
+        """Ask the group whether this partition is still this worker's; raises as `Feed` says."""
+        await self._feed.check_ownership(self)
+
+    # --- open and close
+
+    def open(self) -> None:
+        """Begin to make it ready; it has room when it is."""
+        self._opening = self._start(self._open(), f"open {self!r}")
 
     def close(self) -> None:
         """Take no more, and forget what is under way: nothing of it will be committed."""
         self._closed = True
+        self._is_open = False
         self._work = self._hand = None
-        self.idle.set()
+        self._note_idle()
+        for task in (self._opening, self._trying):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def end(self) -> None:
+        """Wait until nothing of it runs any more, after `close`."""
+        current = asyncio.current_task()
+        tasks = [t for t in (self._opening, self._trying) if t is not None and t is not current]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _open(self) -> None:
+        while True:
+            try:
+                await self._delivery.open(self)
+                await self.parking.load()
+                position = self._position if self._delivery.trusts_memory else None
+                self._position = await self._feed.go_on(self, position, self._position)
+                break
+            except OwnershipLost as error:
+                logger.warning("%r is lost: %s", self, error)
+                self.close()
+                return
+            except OutputRefused as error:
+                self._stop(error, f"{self} cannot be opened: {error}")
+                return
+            except (DeliveryError, BrokerError) as error:
+                delay = self._next_delay()
+                logger.warning("%r is not open yet, again in %.1f s: %s", self, delay, error)
+                await asyncio.sleep(delay)
+        self._opening = None
+        self._is_open = True
+        self._plan()
+        self._feed.wake()
+
+    def _reopen(self, error: Exception, count: int) -> None:
+        """Forget what is under way, wait, open again: it may or may not be there."""
+        self._is_open = False
+        self._work = self._hand = None
+        self._note_idle()
+        delay = self._next_delay()
+        logger.warning("%r: %s; %d events are handled again in %.1f s", self, error, count, delay)
+
+        async def later() -> None:
+            await asyncio.sleep(delay)
+            await self._open()
+
+        self._opening = self._start(later(), f"open {self!r} again")
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        def look(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, Exception):
+                self._stop(error, f"{name}: {error!r}")
+
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(look)
+        return task
+
+    def _next_delay(self) -> float:
+        self._delay = min(max(self._delay * 2, FIRST_DELAY_SECONDS), LAST_DELAY_SECONDS)
+        return self._delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
+
+    def _stop(self, error: Exception, what: str) -> None:
+        self.close()
+        self._fail(error, what)
+
+    # --- batches
+
+    def take(self, batch: Batch) -> None:
+        """Take a batch that was fetched; only when there is room."""
+        if self._work is None and self._feed.is_feeding:
+            self._begin(batch)
+        else:
+            self._hand = batch
 
     async def run(self, batch: Batch, index: int) -> None:
         """Run one subscription over a batch, as its agent; the last one makes it durable.
@@ -165,37 +207,81 @@ class Partition:
             raise
 
     async def _run(self, batch: Batch, index: int) -> None:
-        seconds = BATCH_SECONDS if index == 0 else float("inf")
-        outcome = await run_batch(
-            self.subscriptions[index], batch.records, seconds=seconds, turns=self._feed.turns
+        outcome = await self._handle(
+            index,
+            batch,
+            seconds=BATCH_SECONDS if index == 0 else float("inf"),
+            held=self.parking.keys(index),
         )
         if batch is not self._work:
             return  # revoked while it was handled
-        if outcome.failure is not None:
-            failure = outcome.failure
-            self._stop(failure.error, f"{failure} ({self} offset {failure.record.offset})")
-            return
         batch.cut(outcome.handled)
         batch.emitted += outcome.emitted
+        if outcome.failures:
+            settled = await self._settle(outcome, self._patience, lambda: batch is self._work)
+            if batch is not self._work:
+                return
+            batch.emitted += settled.emitted
+            batch.parked += [(index, attempt) for attempt in settled.waiting]
         if index + 1 < len(self.subscriptions):
             self._feed.give(batch, index + 1)
             return
-        try:
-            await self._delivery.deliver(batch)
-        except OwnershipLost as error:
-            logger.warning("%r is lost, its batch is dropped uncommitted: %s", self, error)
-            self.close()
-        except OutputRefused as error:
-            self._stop(error, f"an output of {self} cannot be written: {error}")
-        except DeliveryError as error:
-            await self._recover(batch, error)
-        else:
-            self._delay = 0.0
+        batch.emitted += self.parking.entries(batch.parked)
+        if await self._deliver(batch, lambda: batch is self._work):
+            self.parking.add(batch.parked)
             self._advance(batch)
+
+    async def _handle(
+        self, index: int, batch: Batch, *, seconds: float, held: Iterable[bytes] = ()
+    ) -> Outcome:
+        return await run_batch(
+            self.subscriptions[index],
+            batch.records,
+            seconds=seconds,
+            turns=self._feed.turns,
+            held=frozenset(held),
+        )
+
+    async def _settle(
+        self,
+        outcome: Outcome,
+        patience: Patience | None,
+        still_wanted: Callable[[], bool],
+        tries: Sequence[Attempt] = (),
+    ) -> Settled:
+        return await settle(
+            self._origin,
+            outcome.failures,
+            patience=patience,
+            tries={attempt.record.offset: attempt for attempt in tries},
+            turns=self._feed.turns,
+            still_wanted=still_wanted,
+        )
+
+    async def _deliver(self, batch: Batch, still_wanted: Callable[[], bool]) -> bool:
+        """Make a batch durable; say whether it is, and see to what is to be done if not."""
+        async with self._delivering:
+            if not still_wanted():
+                return False
+            try:
+                await self._delivery.deliver(batch)
+            except OwnershipLost as error:
+                logger.warning("%r is lost, its batch is dropped uncommitted: %s", self, error)
+                self.close()
+            except OutputRefused as error:
+                self._stop(error, f"an output of {self} cannot be written: {error}")
+            except DeliveryError as error:
+                self._reopen(error, len(batch.records))
+            else:
+                self._delay = 0.0
+                if batch.position is not None:
+                    self._position = batch.position
+                return True
+            return False
 
     def _begin(self, batch: Batch) -> None:
         self._work = batch
-        self.idle.clear()
+        self._note_idle()
         self._feed.give(batch, 0)
 
     def _advance(self, batch: Batch) -> None:
@@ -204,34 +290,59 @@ class Partition:
         following = batch.rest or self._hand
         if batch.rest is None:
             self._hand = None
+        self._work = None
         if following is not None and self._feed.is_feeding:
             self._begin(following)
         else:
-            self._rest()
+            self._hand = None
+            self._note_idle()
+        if batch.parked:
+            self._plan()
         self._feed.wake()
 
-    def _rest(self) -> None:
-        self._work = self._hand = None
-        self.idle.set()
+    def _note_idle(self) -> None:
+        self._working_since = None if self._work is None else time.monotonic()
+        if self._closed or (self._work is None and self._trying is None):
+            self.idle.set()
+        else:
+            self.idle.clear()
 
-    def _stop(self, error: Exception, what: str) -> None:
-        self.close()
-        self._fail(error, what)
+    # --- events that wait
 
-    async def _recover(self, batch: Batch, error: DeliveryError) -> None:
-        """Wait, then read the batch again: it may or may not be there, so it is handled again."""
-        self._hand = None
-        self._stalled = True
-        delay = min(max(self._delay * 2, FIRST_DELAY_SECONDS), LAST_DELAY_SECONDS)
-        self._delay = delay
-        logger.warning(
-            "%r: %s; %d events from offset %d are handled again in %.1f s",
-            self, error, len(batch.records), batch.records[0].offset, delay,
-        )  # fmt: skip
-        await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
-        if batch is not self._work:
-            return
-        await self._feed.rewind(self, batch.records[0].offset)
-        self._stalled = False
-        self._rest()
-        self._feed.wake()
+    def _plan(self) -> None:
+        """Try the events that wait again when the first of them is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self.parking.next_due()
+        if due is not None and self._is_open:
+            seconds = max(0.0, due - time.time())
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._try_waiting)
+
+    def _try_waiting(self) -> None:
+        if self._is_open and self._trying is None and self._feed.is_feeding:
+            self._trying = self._start(self._run_waiting(), f"try again {self!r}")
+            self._note_idle()
+
+    async def _run_waiting(self) -> None:
+        """Handle what is due, beside the batches: their keys are others, or wait behind these."""
+        try:
+            while self._is_open and self._feed.is_feeding:
+                due = self.parking.due(time.time())
+                if due is None:
+                    break
+                self._trying_since = time.monotonic()
+                await self._run_due(*due)
+        finally:
+            self._trying = self._trying_since = None
+            self._note_idle()
+            self._plan()
+
+    async def _run_due(self, index: int, attempts: Sequence[Attempt]) -> None:
+        batch = Batch(self, [attempt.record for attempt in attempts], None)
+        outcome = await self._handle(index, batch, seconds=float("inf"))
+        settled = await self._settle(outcome, None, lambda: self._is_open, attempts)
+        batch.emitted = outcome.emitted + settled.emitted
+        batch.emitted += self.parking.changes(index, attempts, settled.waiting)
+        if await self._deliver(batch, lambda: self._is_open):
+            self.parking.replace(index, attempts, settled.waiting)
+            self._feed.wake()  # there may be room again

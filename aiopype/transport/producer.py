@@ -13,12 +13,11 @@ from mode import Service
 
 from aiopype.errors import BrokerError, DeliveryError, OutputRefused
 from aiopype.event import Emitted
-from aiopype.graph import Graph
 from aiopype.progress import Progress
-from aiopype.transport.admin import Admin
-from aiopype.transport.outputs import Packed, pack
+from aiopype.transport.limits import Limits
+from aiopype.transport.outputs import BATCH_BYTES, Packed, pack
 
-__all__ = ["Producer"]
+__all__ = ["CLOSE_SECONDS", "FINAL", "TOO_LARGE", "Producer", "close", "retrieve", "write"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +27,12 @@ SEND_SECONDS = 30.0
 #: For the end of a producer that is thrown away: what it still holds counts as failed.
 CLOSE_SECONDS = 5.0
 
-#: Size of a record batch: large enough that a fetched megabyte is four requests, small enough for
-#: a broker's default limit of 1 MiB a batch.
-BATCH_BYTES = 262_144
+#: Answers to a record batch that is larger than its topic takes.
+TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 #: Answers that no second attempt changes.
-_FINAL = (
-    kafka_errors.MessageSizeTooLargeError,
-    kafka_errors.RecordListTooLargeError,
+FINAL = (
+    *TOO_LARGE,
     kafka_errors.InvalidTopicError,
     kafka_errors.TopicAuthorizationFailedError,
     kafka_errors.UnsupportedForMessageFormatError,
@@ -50,8 +47,7 @@ class Producer(Service):
 
     Arguments:
         brokers: `host:port,...`.
-        graph: whose topics it writes to; those that are unknown are created first.
-        admin: creates them.
+        limits: makes sure that the topics written to exist, and knows what they take.
         progress: counts what was written.
         security: from `connection_options`.
     """
@@ -62,8 +58,7 @@ class Producer(Service):
     def __init__(
         self,
         brokers: str,
-        graph: Graph,
-        admin: Admin,
+        limits: Limits,
         progress: Progress | None = None,
         *,
         security: Mapping[str, Any] | None = None,
@@ -71,8 +66,7 @@ class Producer(Service):
     ) -> None:
         super().__init__(**kwargs)
         self._brokers = brokers
-        self._graph = graph
-        self._admin = admin
+        self._limits = limits
         self._progress = progress or Progress()
         self._security = security or {}
         self._current: AIOKafkaProducer | None = None
@@ -87,7 +81,7 @@ class Producer(Service):
         """Flush and disconnect."""
         current, self._current = self._current, None
         if current is not None:
-            await _close(current)
+            await close(current)
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
 
@@ -109,17 +103,18 @@ class Producer(Service):
         producer: AIOKafkaProducer | None = None
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                if self._graph.unresolved:
-                    await self._admin.ensure(self._graph.unresolved)
+                await self._limits.prepare()
                 producer = await self._open()
                 packed = pack(emitted, producer.create_batch, partition, partitions)
-                await _write(producer, packed)
+                await write(producer, packed)
             for item in packed:
                 self._progress.emitted(item.topic, item.batch.record_count())
         except BrokerError as error:  # a topic cannot be created
             raise OutputRefused(str(error)) from error
-        except _FINAL as error:
+        except FINAL as error:
             self._discard(producer)
+            if isinstance(error, TOO_LARGE) and self._limits.look_again(emitted):
+                raise DeliveryError(f"the limits of topics have changed: {error!r}") from error
             raise OutputRefused(f"{type(error).__name__}: {error}") from error
         except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
             self._discard(producer)
@@ -142,7 +137,7 @@ class Producer(Service):
                 try:
                     await producer.start()
                 except BaseException:
-                    await _close(producer)
+                    await close(producer)
                     raise
                 self._current = producer
             return self._current
@@ -151,12 +146,13 @@ class Producer(Service):
         if producer is None or producer is not self._current:
             return
         self._current = None
-        task = asyncio.create_task(_close(producer), name="close a failed producer")
+        task = asyncio.create_task(close(producer), name="close a failed producer")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
 
-async def _write(producer: AIOKafkaProducer, packed: Sequence[Packed]) -> None:
+async def write(producer: AIOKafkaProducer, packed: Sequence[Packed]) -> None:
+    """Send record batches and wait until all of them are acknowledged; raises a KafkaError."""
     futures: list[asyncio.Future[Any]] = []
     try:
         for topic, partition, batch in packed:
@@ -164,17 +160,18 @@ async def _write(producer: AIOKafkaProducer, packed: Sequence[Packed]) -> None:
         await asyncio.gather(*futures)
     except BaseException:
         for future in futures:
-            future.add_done_callback(_retrieve)
+            future.add_done_callback(retrieve)
         raise
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    # One failure has been raised; its companions are known to be lost with it.
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at what a future raised: its companion's failure has been raised in its place."""
     if not future.cancelled():
         future.exception()
 
 
-async def _close(producer: AIOKafkaProducer) -> None:
+async def close(producer: AIOKafkaProducer) -> None:
+    """Disconnect a producer, 5 seconds at most; never raises for a Kafka error."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await producer.stop()

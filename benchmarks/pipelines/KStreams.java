@@ -12,7 +12,7 @@ import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Produced;
 
-/** Kafka Streams, at least once, which is its default, in one thread. */
+/** Kafka Streams in one thread; at least once, which is its default, or exactly once. */
 public class KStreams {
   private static final ObjectMapper JSON = new ObjectMapper();
 
@@ -38,6 +38,9 @@ public class KStreams {
     settings.put("auto.offset.reset", "earliest");
     settings.put("num.stream.threads", "1");
     settings.put("state.dir", "state");
+    if ("exactly_once".equals(System.getenv("BENCH_GUARANTEE"))) {
+      settings.put("processing.guarantee", "exactly_once_v2");
+    }
     settings.put("producer.acks", "all");
     settings.put("producer.enable.idempotence", "true");
     settings.put("producer.linger.ms", "5");

@@ -44,6 +44,7 @@ class Config:
     FLOWS = (JOB.name,)
     NAME = JOB.name
     BROKER = JOB.broker
+    GUARANTEE = JOB.guarantee
 
 
 if __name__ == "__main__":

@@ -1,0 +1,55 @@
+"""Dead letters in the log: a few lines a second, then a count."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+__all__ = ["LINES_A_SECOND", "LetterLog"]
+
+logger = logging.getLogger(__name__)
+
+#: A subscription of which every event fails may make thousands a second. The letters tell all.
+LINES_A_SECOND = 3
+
+
+class LetterLog:
+    """Logs the dead letters of one subscription.
+
+    Arguments:
+        name: the subscription's.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float] = monotonic) -> None:
+        self._name = name
+        self._clock = clock
+        self._since = clock() - 1.0
+        self._count = 0
+
+    def tell(self, level: int, text: str, error: Exception | None = None) -> None:
+        """Log a dead letter, with the traceback of `error` if given, or count it.
+
+        The count is logged within a second where an event loop runs, else before the next letter.
+        """
+        now = self._clock()
+        if now - self._since >= 1.0:
+            self._tell_count()
+            self._since = now
+        self._count += 1
+        if self._count <= LINES_A_SECOND:
+            logger.log(level, text, exc_info=error)
+        elif self._count == LINES_A_SECOND + 1:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return
+            loop.call_later(self._since + 1.0 - now, self._tell_count)
+
+    def _tell_count(self) -> None:
+        more = self._count - LINES_A_SECOND
+        self._count = 0
+        if more > 0:
+            logger.warning("%s: %d more dead letters within a second", self._name, more)

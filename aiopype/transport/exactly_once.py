@@ -1,0 +1,188 @@
+"""Outputs and offset of a batch in one transaction: exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import errors as kafka_errors
+from aiokafka.structs import TopicPartition
+from mode import Service
+
+from aiopype.errors import BrokerError, DeliveryError, OutputRefused, OwnershipLost
+from aiopype.transport.outputs import pack
+from aiopype.transport.producer import CLOSE_SECONDS, FINAL, TOO_LARGE, close
+from aiopype.transport.transactions import ATTEMPT_SECONDS, TransactionalProducer
+
+if TYPE_CHECKING:
+    from aiopype.progress import Progress
+    from aiopype.transport.batches import Batch
+    from aiopype.transport.ledger import Ledger
+    from aiopype.transport.limits import Limits
+    from aiopype.transport.partition import Partition
+
+__all__ = ["ExactlyOnce"]
+
+logger = logging.getLogger(__name__)
+
+#: Producers that open at once: each finds its coordinator and fences its predecessor.
+OPENING = 16
+
+#: Another producer has the transactional id, or the broker has ended a transaction too slow.
+_FENCED = (kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch)
+
+#: No second attempt changes these, nor those of writing.
+_REFUSED = (
+    *FINAL,
+    kafka_errors.TransactionalIdAuthorizationFailed,
+    kafka_errors.GroupAuthorizationFailedError,
+    BrokerError,
+)
+
+#: AssertionError: aiokafka's word for a producer that is not in the state it should be in.
+_FAILURES = (kafka_errors.KafkaError, BrokerError, TimeoutError, OSError, AssertionError)
+
+
+class ExactlyOnce(Service):
+    """One transactional producer a partition, its id made of group, topic and partition.
+
+    Whoever opens a partition fences, by that id, everybody who had it before, and ends what they
+    left open; only then the group's position is read. The topic is part of the id: partition 0 of
+    two topics can belong to two workers.
+
+    Arguments:
+        group: the flow's consumer group.
+        connect: makes a producer of a transactional id.
+        ledger: commits the positions of batches without outputs.
+        limits: makes sure that the topics written to exist, and knows what they take.
+        progress: counts what was written.
+    """
+
+    logger = logger
+    mundane_level = "debug"
+    trusts_memory = False
+
+    def __init__(
+        self,
+        group: str,
+        connect: Callable[[str], TransactionalProducer],
+        ledger: Ledger,
+        limits: Limits,
+        progress: Progress,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._group = group
+        self._connect = connect
+        self._ledger = ledger
+        self._limits = limits
+        self._progress = progress
+        self._producers: dict[TopicPartition, TransactionalProducer] = {}
+        #: Whose last transaction has not ended well, or not yet.
+        self._doubtful: set[TopicPartition] = set()
+        self._opening = asyncio.Semaphore(OPENING)
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def open(self, partition: Partition) -> None:
+        """Fence whoever had the partition before; a producer that is in order is kept.
+
+        Raises:
+            OwnershipLost: the partition is another worker's by now.
+            OutputRefused: this client may not use the transactional id.
+            DeliveryError: not in 10 s.
+        """
+        tp = _tp(partition)
+        if tp in self._producers and tp not in self._doubtful:
+            return
+        if tp in self._doubtful:
+            # A worker that was frozen does not know yet that it lost the partition; it must not
+            # fence its successor.
+            await partition.check_ownership()
+        self._discard(tp)
+        producer = self._connect(f"{self._group}/{tp.topic}/{tp.partition}")
+        try:
+            async with self._opening, asyncio.timeout(ATTEMPT_SECONDS):
+                await producer.start()
+        except BaseException as error:
+            self._close([producer])
+            if not isinstance(error, _FAILURES):
+                raise
+            raise _translated(error, "opening a transactional producer") from error
+        self._doubtful.discard(tp)
+        self._producers[tp] = producer
+
+    async def deliver(self, batch: Batch) -> None:
+        """Write outputs and offset in one transaction; raises as `Delivery` says.
+
+        A batch without outputs needs none: its offset is committed by the ledger.
+        """
+        partition = batch.partition
+        tp = _tp(partition)
+        if not batch.emitted:
+            if batch.position is not None:
+                self._ledger.done(tp.topic, tp.partition, batch.position)
+            return
+        producer = self._producers[tp]
+        self._doubtful.add(tp)
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                await self._limits.prepare()
+                packed = pack(
+                    batch.emitted,
+                    producer.create_batch,
+                    partition.number,
+                    partition.topic.partitions,
+                )
+                offsets = {}
+                if batch.position is not None:
+                    # The ledger must not commit an earlier position after this one.
+                    await self._ledger.take_back(tp)
+                    offsets = {tp: batch.position}
+                if partition.is_closed:
+                    raise OwnershipLost(f"{partition} was given up")
+                await producer.commit(packed, self._group, offsets)
+        except _FAILURES as error:
+            if isinstance(error, TOO_LARGE) and self._limits.look_again(batch.emitted):
+                raise DeliveryError(f"the limits of topics have changed: {error!r}") from error
+            raise _translated(error, "writing outputs and offset") from error
+        self._doubtful.discard(tp)
+        for item in packed:
+            self._progress.emitted(item.topic, item.batch.record_count())
+
+    async def keep(self, partitions: Sequence[Partition]) -> None:
+        """Close the producers of all other partitions, in the background."""
+        kept = {_tp(partition) for partition in partitions}
+        for tp in self._producers.keys() - kept:
+            self._discard(tp)
+        self._doubtful &= kept
+
+    async def on_stop(self) -> None:
+        """Close all producers, 5 seconds at most."""
+        self._close(self._producers.values())
+        self._producers = {}
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
+
+    def _discard(self, tp: TopicPartition) -> None:
+        producer = self._producers.pop(tp, None)
+        if producer is not None:
+            self._close([producer])
+
+    def _close(self, producers: Iterable[TransactionalProducer]) -> None:
+        for producer in producers:
+            task = asyncio.create_task(close(producer), name="close a transactional producer")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+def _tp(partition: Partition) -> TopicPartition:
+    return TopicPartition(partition.topic.name, partition.number)
+
+
+def _translated(error: BaseException, doing: str) -> DeliveryError:
+    text = f"{doing}: {type(error).__name__} {error}".strip()
+    if isinstance(error, _FENCED):
+        return DeliveryError(f"{text}; another worker had the partition meanwhile")
+    return OutputRefused(text) if isinstance(error, _REFUSED) else DeliveryError(text)
