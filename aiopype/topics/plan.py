@@ -12,6 +12,9 @@ from aiopype.topics.topic import Topic, TopicSpec
 
 __all__ = ["TopicPlan"]
 
+#: The event whose topic has dead letters: never compacted, or of each key only the last is kept.
+LETTERS = "error"
+
 #: How alike two names are, from 0 to 1, of which one is taken for the other mistyped.
 MISTYPED = 0.8
 
@@ -38,6 +41,8 @@ class TopicPlan:
         """
         manager = component.partition(".")[0]
         spec = self.specs.get(f"{component}.{event}") or self.defaults.get(manager)
+        if spec is not None and event == LETTERS:
+            spec = spec.without("cleanup.policy")
         return Topic(component, event, spec, self.namespace)
 
     def declared(self, known: Mapping[str, Collection[str]]) -> list[tuple[str, str]]:

@@ -62,6 +62,10 @@ class TopicSpec:
             configs={**other.configs, **self.configs},
         )
 
+    def without(self, setting: str) -> TopicSpec:
+        """Return this without one of Kafka's settings."""
+        return replace(self, configs={k: v for k, v in self.configs.items() if k != setting})
+
 
 class Topic:
     """Where the events of one name from one component go.

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from aiopype import AsyncProtocol, Manager, Processor
+from aiopype import AsyncProtocol, Manager, Processor, Retry
 from aiopype.errors import WorkerError
 from aiopype.pipelines import Pipelines
 from aiopype.settings import Settings
@@ -21,6 +21,8 @@ from aiopype.worker import Worker
 
 class Step(Processor):
     """Notes what it handles; holds on those numbers it was told to."""
+
+    retry = Retry(tries=2)
 
     def __init__(self, name: str, handler: Any) -> None:
         super().__init__(name, handler)
@@ -100,7 +102,7 @@ async def start(kafka: str, name: str, tmp_path: Path) -> AsyncIterator[Callable
     """Start a worker of a flow with one subscription; those that still run end with the test."""
     workers: list[Running] = []
 
-    async def start_worker(manager_name: str = name) -> Running:
+    async def start_worker(manager_name: str = name, guarantee: str | None = None) -> Running:
         class Held(Manager):
             def __init__(self, handler: Any) -> None:
                 super().__init__(handler)
@@ -109,6 +111,7 @@ async def start(kafka: str, name: str, tmp_path: Path) -> AsyncIterator[Callable
                 self.inlet.on("number", self.step.handle)
 
         Held.name = manager_name
+        Held.guarantee = guarantee
         pipelines = Pipelines([manager_name], AsyncProtocol())
         settings = Settings((manager_name,), f"{manager_name}-flow", kafka, tmp_path)
         running = Running(

@@ -53,6 +53,10 @@ NUMBERS = """
         dataflow.start()
 """
 
+FAILING = NUMBERS.replace(
+    "class Step(Processor):", "class Step(Processor):\n        retry = Retry(tries=3)"
+).replace("import AsyncFlow, Manager", "import AsyncFlow, Retry, Manager")
+
 
 def took(program: Any) -> list[int]:
     # Only whole lines: the last one may be half written.
@@ -70,38 +74,40 @@ def test_a_signal_ends_a_worker_with_status_0(
     assert took(program) == list(range(20))
 
 
-async def test_a_handler_that_raises_stops_its_manager_with_the_offset_standing(
-    kafka: str, start: Any, read_topic: Any, committed: Any, wait_until: Any
+async def test_an_event_whose_handler_raises_becomes_a_dead_letter_and_its_neighbours_go_on(
+    kafka: str, start: Any, read_topic: Any, wait_until: Any
 ) -> None:
-    program = start(NUMBERS, AIOPYPE_BROKER=kafka, NAME="fails", FAIL_AT="7")
-    assert program.wait(30) == 1
-    assert "manager 'fails' is stopped: ValueError" in program.text
-    assert "cannot take 7" in program.text
-    records = await read_topic("fails.source.number")
-    bad = next(r for r in records if json.loads(r.value) == [7])
-    stands = (await committed("fails-flow", "fails.source.number"))[bad.partition]
-    assert (stands or 0) <= bad.offset
-    # What it emitted in the failed try is not there, and nothing behind it was handled.
+    program = start(FAILING, AIOPYPE_BROKER=kafka, NAME="fails", FAIL_AT="7")
+    wait_until(lambda: "dead letter" in program.text, what=program.text)
+    wait_until(lambda: 19 in took(program), what=program.text)
+    program.send(signal.SIGTERM)
+    assert program.wait(15) == 0
+    assert took(program) == [n for n in range(20) if n != 7]
+    (record,) = await read_topic("fails.step.error")
+    letter = json.loads(record.value)
+    assert (letter["error"], letter["message"]) == ("ValueError", "cannot take 7")
+    assert "in handle" in letter["traceback"]
+    assert letter["tries"] == 3
+    # What it emitted in a failed try is not there.
     done = [json.loads(r.value)[0] for r in await read_topic("fails.step.done")]
-    assert not {7, 8, 19} & set(done)
-
-    repaired = start(NUMBERS, AIOPYPE_BROKER=kafka, NAME="fails", SILENT="1")
-    wait_until(lambda: 19 in took(repaired), what=repaired.text)
-    repaired.send(signal.SIGTERM)
-    assert repaired.wait(15) == 0
-    assert set(took(program)) | set(took(repaired)) == set(range(20))
+    assert 7 not in done
 
 
-def test_poison_bytes_stop_the_manager_and_say_where(kafka: str, start: Any) -> None:
-    poison = NUMBERS.replace(
+async def test_poison_bytes_become_a_dead_letter_that_says_where(
+    kafka: str, start: Any, read_topic: Any, wait_until: Any
+) -> None:
+    poison = FAILING.replace(
         "for n in range(20):",
         'self.handler.emit(self.handler.topic(self.name, "number"), None, b"{garbage")\n'
         "            for n in range(20):",
     )
     program = start(poison, AIOPYPE_BROKER=kafka, NAME="poison")
-    assert program.wait(30) == 1
-    assert "is not JSON" in program.text
+    wait_until(lambda: 19 in took(program), what=program.text)
     assert "poison.source.number[" in program.text
+    (record,) = await read_topic("poison.step.error")
+    letter = json.loads(record.value)
+    assert "is not JSON" in letter["message"]
+    assert (letter["topic"], letter["tries"]) == ("poison.source.number", 1)
 
 
 def test_without_a_broker_a_worker_says_so_and_ends(start: Any) -> None:
@@ -110,12 +116,19 @@ def test_without_a_broker_a_worker_says_so_and_ends(start: Any) -> None:
     assert "no Kafka broker answers at 127.0.0.1:1" in program.text
 
 
-def test_an_output_too_large_for_the_broker_stops_the_manager(kafka: str, start: Any) -> None:
-    large = NUMBERS.replace('self.emit("done", n)', 'self.emit("done", "x" * 2_000_000)')
+async def test_an_output_too_large_for_its_topic_becomes_a_dead_letter(
+    kafka: str, start: Any, read_topic: Any, wait_until: Any
+) -> None:
+    large = FAILING.replace(
+        'self.emit("done", n)', 'self.emit("done", "x" * 2_000_000 if n == 7 else n)'
+    )
     program = start(large, AIOPYPE_BROKER=kafka, NAME="large")
-    assert program.wait(40) == 1
-    assert "cannot be written" in program.text
-    assert "MessageSizeTooLarge" in program.text
+    wait_until(lambda: 19 in took(program), what=program.text)
+    (record,) = await read_topic("large.step.error")
+    letter = json.loads(record.value)
+    assert letter["error"] == "aiopype.errors.OutputTooLarge"
+    assert "max.message.bytes" in letter["message"]
+    assert 'self.emit("done"' in letter["traceback"]
 
 
 def test_a_file_is_run_by_the_command_line(kafka: str, start: Any, wait_until: Any) -> None:

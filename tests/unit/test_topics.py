@@ -293,3 +293,32 @@ def test_an_event_that_is_nearly_a_known_one_is_taken_for_a_mistake(build):
 def test_two_events_of_one_topic_are_refused(build):
     with pytest.raises(GraphError, match="which is the same to Kafka as"):
         build('["prices.price"]\nname = "x"\n["prices.a.b"]\nname = "x"\n')
+
+
+def test_dead_letters_are_never_compacted_away():
+    compacted = TopicSpec(configs={"cleanup.policy": "compact", "retention.ms": "1000"})
+    plan = TopicPlan(None, {"m.c.error": compacted}, {"m": compacted})
+
+    assert plan.topic("m.c", "error").spec.configs == {"retention.ms": "1000"}
+    assert plan.topic("m.other", "error").spec.configs == {"retention.ms": "1000"}
+    assert plan.topic("m.other", "price").spec.configs["cleanup.policy"] == "compact"
+
+
+def test_a_topic_of_dead_letters_has_room_for_the_original_and_its_traceback():
+    letters = Topic("m.c", "error")
+    letters.hold_letters_about(Topic("m.source", "data"))
+    assert letters.spec.configs["max.message.bytes"] == str(2 * 1_048_588)
+
+    letters.hold_letters_about(
+        Topic("m.source", "large", TopicSpec(configs={"max.message.bytes": "5000000"}))
+    )
+    assert letters.spec.configs["max.message.bytes"] == "10000000"
+
+
+def test_what_a_file_says_of_the_size_of_dead_letters_holds(tmp_path):
+    said = TopicSpec(configs={"max.message.bytes": "3000"}, file=tmp_path / "m.toml")
+    letters = Topic("m.c", "error", said)
+
+    letters.hold_letters_about(Topic("m.source", "data"))
+
+    assert letters.spec.configs["max.message.bytes"] == "3000"
