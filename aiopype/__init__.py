@@ -10,6 +10,7 @@ from aiopype.flow import AsyncFlow, Flow
 from aiopype.manager import DescriptiveManager, Manager
 from aiopype.processor import Processor, Source
 from aiopype.protocol import AsyncProtocol, SyncProtocol
+from aiopype.restarts import RestartPolicy
 from aiopype.retry import Retry
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Manager",
     "PermanentError",
     "Processor",
+    "RestartPolicy",
     "Retry",
     "Source",
     "SyncProtocol",

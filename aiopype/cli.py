@@ -1,4 +1,4 @@
-"""The command line: `aiopype run`, `graph`, `config`, `broker`."""
+"""The command line: `aiopype run`, `graph`, `config`, `errors`, `broker`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 
 from aiopype import logs
+from aiopype.commands.errors import errors
+from aiopype.commands.flows import named
 from aiopype.diagram import as_mermaid, as_text
 from aiopype.errors import AiopypeError
 from aiopype.flow import AsyncFlow, connected
@@ -38,19 +40,29 @@ def main() -> None:
     """Run continuous data pipelines on Kafka."""
 
 
+main.add_command(errors)
+
+
 @main.command()
 @click.argument("target", required=False)
 @click.option("--broker", metavar="HOST:PORT,...", help="A Kafka cluster; an embedded one if none.")
 @click.option("--sync", is_flag=True, help="Run in this process, without Kafka.")
 @click.option("--workers", type=click.IntRange(1), help="So many processes that share the work.")
+@click.option(
+    "--web-port",
+    type=click.IntRange(0, 65_535),
+    help="Where health and metrics are, and of several workers the first; 0 is nowhere.  "
+    "[default: 6066, or the next free one]",
+)
 @click.option("--plain", is_flag=True, help="Log lines only, no live view.")
 @click.option("--log-level", type=_LEVELS, default="INFO", show_default=True)
 @click.option("--worker-number", type=int, hidden=True, help="Of those under one command.")
-def run(
+def run(  # noqa: PLR0913, PLR0917 - an argument an option
     target: str | None,
     broker: str | None,
     sync: bool,
     workers: int | None,
+    web_port: int | None,
     plain: bool,
     log_level: str,
     worker_number: int | None,
@@ -59,10 +71,11 @@ def run(
 
     Without TARGET the flow that AIOPYPE_FLOW or pyproject.toml names is taken. In a terminal it
     shows live what becomes of the events. SIGTERM and Ctrl-C finish what is in work and exit with
-    0. The status is 1 when a manager failed or the worker could not go on.
+    0. The status is 1 when the worker could not go on, or, in process, when a source that keeps
+    failing is all that is left.
     """
     logs.set_up(log_level.upper(), f"worker {worker_number}" if worker_number else "")
-    target = _named(target)
+    target = named(target)
     flow = load_flow(target)
     if worker_number:
         stop_with_parent(flow.stop)
@@ -72,26 +85,30 @@ def run(
     if not isinstance(flow, AsyncFlow):
         flow.start()
     elif workers is None:
-        flow.start(broker=broker)
+        flow.start(broker=broker, web_port=web_port)
     else:
         flow.build()  # what is wrong with it is said once, not by every worker
-        settings = Settings.load(flow.config, flow.name, broker=broker)
+        settings = Settings.load(flow.config, flow.name, broker=broker, web_port=web_port)
         with connected(settings) as address:
-            options = ["--broker", address, "--log-level", log_level, "--worker-number"]
+            options = ["--broker", address, "--log-level", log_level]
             command = ["-m", "aiopype", "run", target, *options]
             status = asyncio.run(
-                run_workers([[*command, str(number)] for number in range(1, workers + 1)])
+                run_workers(
+                    [
+                        [*command, *_own(number, settings.web_port)]
+                        for number in range(1, workers + 1)
+                    ]
+                )
             )
         raise SystemExit(status)
 
 
-def _named(target: str | None) -> str:
-    named = target or Settings.default_flow()
-    if named is None:
-        raise click.UsageError(
-            "no flow is named: give TARGET, or set AIOPYPE_FLOW or flow in [tool.aiopype]"
-        )
-    return named
+def _own(number: int, web_port: int | None) -> list[str]:
+    """Return the options of one of several workers: ports that are given are counted up."""
+    options = ["--worker-number", str(number)]
+    if web_port is not None:
+        options += ["--web-port", str(web_port + number - 1 if web_port else 0)]
+    return options
 
 
 def _in_terminal() -> bool:
@@ -107,7 +124,7 @@ def graph(target: str | None, mermaid: bool) -> None:
     Without TARGET the flow that AIOPYPE_FLOW or pyproject.toml names is taken. Nothing is started,
     but the components' constructors run.
     """
-    pipelines = load_flow(_named(target)).build()
+    pipelines = load_flow(named(target)).build()
     click.echo(as_mermaid(pipelines) if mermaid else as_text(pipelines))
 
 

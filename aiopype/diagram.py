@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from aiopype.graph import ERROR, Graph
+from aiopype.graph import Graph
 from aiopype.pipelines import Pipelines
 from aiopype.processor import Source
-from aiopype.topics import Topic
+from aiopype.replays import is_replays
+from aiopype.topics import ERROR, Topic
 
 __all__ = ["as_mermaid", "as_text"]
 
@@ -47,6 +48,8 @@ def as_mermaid(pipelines: Pipelines) -> str:
             lines.append(f'        {ids[component.name]}{opening}"{component.name}"{closing}')
         lines.append("    end")
     for name, number in ids.items():
+        if is_replays(name):
+            continue  # its work is shown by `aiopype errors`
         for topic in _topics(graph, name):
             handled_by = [ids[s.component] for s in graph.subscriptions(topic)]
             ends = handled_by or [f'{number}_{topic.event.replace("-", "_")}[("{topic.name}")]']

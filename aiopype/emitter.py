@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from aiopype.errors import EmitError
+from aiopype.errors import EmitError, OutputTooLarge
 from aiopype.event import Emitted, Key, key_bytes
+from aiopype.graph import manager_of
 from aiopype.topics import Topic
 
 __all__ = ["MessageHandler", "Outbox", "current_outbox"]
@@ -38,18 +39,33 @@ class Outbox:
         """Add an event; it leaves when its handler has ended well.
 
         Raises:
-            EmitError: the handler has ended already, or `key` is of a wrong type.
+            EmitError: the handler has ended already, `key` is of a wrong type, or there is none
+                and the topic is compacted.
+            OutputTooLarge: the event's topic takes no value of this size.
         """
         if not self.is_open:
             raise EmitError(
                 f"{topic.name} was emitted after its handler had ended; "
                 "await what the handler starts before it returns"
             )
-        if key is None:
-            self.emitted.append((topic, self.key, value, self.timestamp, True))
+        own = self.key
+        raw = own if key is None else key_bytes(key)
+        if raw is None:
+            if topic.needs_key:
+                raise EmitError(
+                    f"event {topic.full_name} has no key, and its topic is compacted, which keeps "
+                    "the last event of each key; emit it with key=..."
+                )
+            size = len(value)
         else:
-            raw = key_bytes(key)
-            self.emitted.append((topic, raw, value, self.timestamp, raw == self.key))
+            size = len(raw) + len(value)
+        if size > topic.largest:
+            raise OutputTooLarge(
+                f"event {topic.full_name} has {size:,} bytes, and its topic takes "
+                f"{topic.largest:,} at most; raise its `max.message.bytes` in "
+                f"topics/{manager_of(topic.full_name)}.toml, or emit less"
+            )
+        self.emitted.append((topic, raw, value, self.timestamp, key is None or raw == own))
 
 
 #: The outbox of the event being handled in this context; None in a source.

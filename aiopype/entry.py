@@ -10,12 +10,13 @@ from mode import Service
 
 from aiopype import broker
 from aiopype.broker.process import free_ports
-from aiopype.errors import BrokerError, TargetError, WorkerError
+from aiopype.errors import BrokerError, TargetError
 from aiopype.flow import AsyncFlow, embedded_folder
 from aiopype.hosting import FlowApp, build_app
+from aiopype.reporting import report_errors_to
 from aiopype.settings import Settings
-from aiopype.supervision import Supervisor
 from aiopype.target import load_flow
+from aiopype.watchdog import Limits, Watchdog
 
 __all__ = ["faust_app"]
 
@@ -50,8 +51,24 @@ def faust_app() -> FlowApp:
         address = broker.find(folder) or f"127.0.0.1:{free_ports()[0]}"
         app = build_app(settings, address, pipelines)
         app.first_services = [_EmbeddedBroker(folder, address), *app.first_services]
-    app.last_services = [*app.last_services, _Watch(pipelines.supervisor)]
+    app.first_services = [_Guard(app, settings), *app.first_services]
     return app
+
+
+class _Guard(Service):
+    """Watches the worker and reports its errors, from its start to its end."""
+
+    mundane_level = "debug"
+
+    def __init__(self, app: FlowApp, settings: Settings) -> None:
+        super().__init__()
+        self._app = app
+        self._settings = settings
+
+    async def on_start(self) -> None:
+        self.add_context(report_errors_to(self._settings.sentry_dsn, self._settings.name))
+        limits = Limits.of(self._settings)
+        self.add_context(Watchdog(asyncio.get_running_loop(), self._app.condition, limits))
 
 
 class _EmbeddedBroker(Service):
@@ -77,18 +94,3 @@ class _EmbeddedBroker(Service):
     async def on_stop(self) -> None:
         if self._broker is not None:
             await asyncio.to_thread(self._broker.stop)
-
-
-class _Watch(Service):
-    """Ends the worker when no manager is left, with a status that tells of those that failed."""
-
-    mundane_level = "debug"
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        super().__init__()
-        self._supervisor = supervisor
-
-    @Service.task
-    async def _until_none_is_left(self) -> None:
-        await self._supervisor.none_left()
-        raise WorkerError(f"every manager has failed: {', '.join(self._supervisor.failures)}")

@@ -18,6 +18,7 @@ from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.protocol.sync import SyncProtocol
 from aiopype.protocol.wiring import Wiring
+from aiopype.reporting import report_errors_to
 from aiopype.settings import Settings
 from aiopype.settings.files import project_folder
 from aiopype.supervision import stopped_by_signals
@@ -60,17 +61,22 @@ class Flow:
         return self._build(settings, SyncProtocol(), end_with_sources=True)
 
     def start(self) -> None:
-        """Run until every manager has ended or failed, or SIGTERM, SIGINT or `stop()` comes.
+        """Run until every manager has ended, or SIGTERM, SIGINT or `stop()` comes.
+
+        A source that raises is started again, from its beginning, as its manager's `restarts` says.
+        What is in quarantine is not waited for when all else has ended.
 
         Raises:
             ConfigurationError: the configuration or the managers are wrong; nothing was started.
-            SystemExit: with status 1 when a manager failed.
+            SystemExit: with status 1 when a source is in quarantine and nothing else is left.
         """
         logs.set_up()
+        settings = Settings.load(self.config, self.name)
         pipelines = self.build()
-        with self._reporting(pipelines) as report:
+        with self._reporting(pipelines, settings) as report:
             asyncio.run(report.around(self._run(pipelines)))
-        _exit_if_failed(pipelines)
+        if pipelines.supervisor.has_given_up:
+            raise SystemExit(1)
 
     def stop(self) -> None:
         """End a running flow; may be called from any thread and from handlers."""
@@ -83,20 +89,24 @@ class Flow:
         return Pipelines(settings.flows, protocol, topics=topics, **options)
 
     @contextlib.contextmanager
-    def _reporting(self, pipelines: Pipelines) -> Iterator[_Report]:
-        """Give what reports on the run; it tells at the end what was done, if anything was."""
+    def _reporting(self, pipelines: Pipelines, settings: Settings) -> Iterator[_Report]:
+        """Give what reports on the run; it tells at the end what was done, if anything was.
+
+        Errors go to Sentry meanwhile, if a DSN is set.
+        """
         report: _Report = _LogReport(pipelines)
         if self.live:
             from aiopype import live  # noqa: PLC0415 - rich takes a tenth of a second
 
             report = live.View(self.name, pipelines)
-        try:
-            yield report
-        except BaseException:
-            if pipelines.protocol.progress.topics:  # else it never came to work
-                report.tell()
-            raise
-        report.tell()
+        with report_errors_to(settings.sentry_dsn, settings.name):
+            try:
+                yield report
+            except BaseException:
+                if pipelines.protocol.progress.topics:  # else it never came to work
+                    report.tell()
+                raise
+            report.tell()
 
     async def _run(self, pipelines: Pipelines) -> None:
         supervisor = pipelines.supervisor
@@ -112,6 +122,7 @@ class Flow:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
+        supervisor.stop()
         await pipelines.stop_sources()
 
 
@@ -139,33 +150,33 @@ class AsyncFlow(Flow):
         Raises:
             ConfigurationError: the managers or their topics are wrong.
         """
-        return self._build(settings, AsyncProtocol())
+        return self._build(settings, AsyncProtocol(), with_replays=True)
 
-    def start(self, broker: str | None = None) -> None:
-        """Run until SIGTERM, SIGINT or `stop()` comes, or every manager has failed.
+    def start(self, broker: str | None = None, *, web_port: int | None = None) -> None:
+        """Run until SIGTERM, SIGINT or `stop()` comes.
 
-        Then the batches in work are finished and committed. Without a configured broker an
-        embedded one is started in the data directory, and stopped at the end.
+        Then the batches in work are finished and committed. Managers and sources that fail are
+        started again. Without a configured broker an embedded one is started in the data
+        directory, and stopped at the end.
 
         Arguments:
             broker: `host:port,...`; before the configuration's and the environment's.
+            web_port: where health and metrics are, 0 for nowhere; likewise.
 
         Raises:
             ConfigurationError: the configuration or the managers are wrong; nothing was started.
             BrokerError: no broker can be started or reached.
             WorkerError: the worker could not go on, or did not stop in time.
-            SystemExit: with status 1 when a manager failed.
         """
         from aiopype import worker  # noqa: PLC0415 - the protocol in process needs no Faust
 
         logs.set_up()
-        settings = Settings.load(self.config, self.name, broker=broker)
+        settings = Settings.load(self.config, self.name, broker=broker, web_port=web_port)
         pipelines = self.build_for_kafka(settings)
-        with self._reporting(pipelines) as report, connected(settings) as address:
+        with self._reporting(pipelines, settings) as report, connected(settings) as address:
             running = worker.Worker(settings, address, pipelines)
             self._stop = running.stop
             asyncio.run(report.around(running.run(), address))
-        _exit_if_failed(pipelines)
 
 
 class _Report(Protocol):
@@ -227,11 +238,6 @@ def embedded_folder(settings: Settings) -> Path:
 def _threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop is closed: the flow has ended
         loop.call_soon_threadsafe(call)
-
-
-def _exit_if_failed(pipelines: Pipelines) -> None:
-    if pipelines.supervisor.failures:
-        raise SystemExit(1)
 
 
 def _file_of_caller() -> Path | None:

@@ -13,14 +13,11 @@ from aiopype.codec import Invoke, bind
 from aiopype.dead_letters import unless_deep
 from aiopype.errors import GraphError
 from aiopype.letter_log import LetterLog
-from aiopype.topics import Topic, TopicPlan
+from aiopype.topics import ERROR, Topic, TopicPlan
 
-__all__ = ["ERROR", "Graph", "Handler", "Subscription", "manager_of"]
+__all__ = ["Graph", "Handler", "Subscription", "manager_of"]
 
 Handler = Callable[..., Any]
-
-#: The event that carries a component's dead letters.
-ERROR = "error"
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +245,11 @@ def _refuse_conditions(handler: Handler, what: str) -> None:
         raise GraphError(
             f"handler {what}: concurrency = {concurrency!r}; "
             "it is how many events are worked on at once, 1 or more"
+        )
+    if is_coroutine and not component.timeout_seconds > 0:
+        raise GraphError(
+            f"handler {what}: timeout_seconds = {component.timeout_seconds!r}; "
+            "give more than 0, or float('inf') for no limit"
         )
     if component.blocking and is_coroutine:
         raise GraphError(

@@ -14,20 +14,27 @@ from mode import Service, ServiceT
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
-from aiopype.graph import manager_of
+from aiopype.errors import ConfigurationError
+from aiopype.health import Health
+from aiopype.metrics import EventCollector, Metrics, StateCollector
 from aiopype.pipelines import Pipelines
-from aiopype.processor import Source
 from aiopype.progress import Progress
 from aiopype.protocol.kafka import AsyncProtocol
+from aiopype.readiness import add_checks
 from aiopype.settings import Settings
-from aiopype.supervision import stop_task
+from aiopype.settings.values import GUARANTEES
+from aiopype.sourcing import Sources
+from aiopype.supervision import Supervisor
 from aiopype.transport.admin import Admin
+from aiopype.transport.batches import Batch, Delivery
+from aiopype.transport.condition import condition_of
 from aiopype.transport.consumer import Consumer
 from aiopype.transport.driver import Transport
 from aiopype.transport.election import Election
+from aiopype.transport.exactly_once import ExactlyOnce
 from aiopype.transport.ledger import AtLeastOnce, Ledger
-from aiopype.transport.outbox import SourceOutbox
-from aiopype.transport.partition import Batch, Delivery
+from aiopype.transport.limits import Limits
+from aiopype.transport.parked_topics import ParkedTopics
 from aiopype.transport.producer import Producer
 from aiopype.transport.security import connection_options
 from aiopype.transport.settings import (
@@ -36,13 +43,13 @@ from aiopype.transport.settings import (
     REQUEST_SECONDS,
     SESSION_SECONDS,
 )
+from aiopype.transport.transactions import TransactionalProducer
+from aiopype.watchdog import Condition
+from aiopype.web import WebServer
 
 __all__ = ["FlowApp", "build_app"]
 
 logger = logging.getLogger(__name__)
-
-#: A stopped source's events have this long to be acknowledged.
-FLUSH_SECONDS = 4.0
 
 
 def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp:
@@ -73,16 +80,28 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     security = connection_options(settings)
     admin = Admin(brokers, graph.unresolved, security=security)
-    producer = Producer(brokers, graph, admin, protocol.progress, security=security)
+    limits = Limits(graph, admin)
+    producer = Producer(brokers, limits, protocol.progress, security=security)
     ledger = Ledger()
+    exactly_once = ExactlyOnce(
+        settings.group,
+        lambda name: TransactionalProducer(brokers, name, security),
+        ledger,
+        limits,
+        protocol.progress,
+    )
+    kinds: dict[str, Delivery] = {
+        "exactly_once": _Counted(exactly_once, protocol.progress),
+        "at_least_once": _Counted(AtLeastOnce(producer, ledger), protocol.progress),
+    }
     transport = Transport(
         [URL(f"kafka://{address}") for address in brokers.split(",")],
         app,
         graph,
-        _Counted(AtLeastOnce(producer, ledger), protocol.progress),
+        {m: kinds[guarantee] for m, guarantee in _guarantees(settings, pipelines).items()},
         ledger,
-        supervisor.fail,
-        supervisor.is_running,
+        ParkedTopics(brokers, graph, admin, security),
+        supervisor,
     )
     app.transport = transport
     transport.progress = protocol.progress
@@ -91,9 +110,14 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     def stop_fetching(manager: str) -> None:
         cast("Consumer", app.consumer).stop_topics(transport.topics_of(manager))
 
+    def fetch_again(manager: str) -> None:
+        cast("Consumer", app.consumer).resume_topics(transport.topics_of(manager))
+
+    # Of a source they get the name too, which has no topics here: its manager is fetched on.
     supervisor.on_failure(stop_fetching)
+    supervisor.on_restart(fetch_again)
     agents = _Agents(app, transport, protocol)
-    sources = _Sources(pipelines, protocol, producer)
+    sources = Sources(pipelines, protocol, producer)
     election = Election(
         brokers=brokers,
         flow=settings.group,
@@ -102,15 +126,40 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
         on_lose=sources.stop,
         security=security,
     )
-    app.first_services = [admin, agents, producer]
-    app.last_services = [election]
+    app.first_services = [admin, agents, producer, exactly_once]
+    app.last_services = [election, _Restarts(supervisor)]
+    app.health = Health(settings.name)
+    app.metrics = Metrics(
+        StateCollector(settings.name, supervisor, protocol.progress),
+        EventCollector(settings.name, graph, protocol.progress),
+    )
+    add_checks(app.health, app, app.condition, pipelines)
+    if settings.web_port != 0:
+        app.first_services = [_Web(app, settings), *app.first_services]
     return app
+
+
+def _guarantees(settings: Settings, pipelines: Pipelines) -> dict[str, str]:
+    """Return what each manager promises of its events.
+
+    Raises:
+        ConfigurationError: a manager's guarantee is none.
+    """
+    found = {str(m.name): m.guarantee or settings.guarantee for m in pipelines.managers}
+    for manager, guarantee in found.items():
+        if guarantee not in GUARANTEES:
+            raise ConfigurationError(
+                f"manager {manager!r}: guarantee {guarantee!r} is not known; "
+                f"write {' or '.join(GUARANTEES)}"
+            )
+    return found
 
 
 class _Boot(BootStrategy):
     """Our services around Faust's: topics and producer first, sources last; stopped in reverse."""
 
     app: FlowApp
+    enable_web = False  # `faust worker` would start Faust's own, beside ours and for everybody
 
     def server(self) -> Iterable[ServiceT]:
         return chain(self.app.first_services, super().server(), self.app.last_services)
@@ -120,7 +169,15 @@ class _Boot(BootStrategy):
 
 
 class FlowApp(faust.App):
-    """A Faust app that ends its sources and its batches before Faust stops the agents."""
+    """A Faust app that ends its sources and its batches before Faust stops the agents.
+
+    Attributes:
+        health: the checks that make this worker ready; whoever knows of one more adds it.
+        metrics: what it counts; likewise.
+    """
+
+    health: Health
+    metrics: Metrics
 
     BootStrategy = _Boot
     logger = logging.getLogger("faust.app")  # else mode logs its inner life as this module's
@@ -130,6 +187,11 @@ class FlowApp(faust.App):
         self.first_services: Sequence[ServiceT] = ()
         self.last_services: Sequence[ServiceT] = ()
         self.dropped = 0
+
+    def condition(self) -> Condition:
+        """Return what the watchdog wants to know."""
+        consumer = cast("Consumer | None", self._consumer)
+        return Condition() if consumer is None else condition_of(consumer)
 
     async def stop(self) -> None:
         """Stop the sources and finish the batches in work, then stop Faust."""
@@ -147,9 +209,14 @@ class _Counted:
     def __init__(self, delivery: Delivery, progress: Progress) -> None:
         self._delivery = delivery
         self._progress = progress
+        self.trusts_memory = delivery.trusts_memory
+        self.open = delivery.open
+        self.keep = delivery.keep
 
     async def deliver(self, batch: Batch) -> None:
         await self._delivery.deliver(batch)
+        if batch.position is None:
+            return  # events that waited, which were counted when they came
         partition, last = batch.partition, batch.records[-1]
         self._progress.handled(
             partition.topic.name, partition.number, len(batch.records), last.timestamp,
@@ -157,48 +224,33 @@ class _Counted:
         )  # fmt: skip
 
 
-class _Sources:
-    """The sources of this worker while it owns them, each with its outbox."""
+class _Restarts(Service):
+    """Ends the restarts when the worker stops."""
 
-    def __init__(self, pipelines: Pipelines, protocol: AsyncProtocol, producer: Producer) -> None:
-        self._pipelines = pipelines
-        self._protocol = protocol
-        self._producer = producer
-        self._senders: list[tuple[SourceOutbox, asyncio.Task[None]]] = []
+    mundane_level = "debug"
 
-    async def start(self) -> None:
-        """Start every source that has not ended."""
-        logger.info("this worker runs the sources")
+    def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__()
+        self._supervisor = supervisor
 
-        def open_outbox(source: Source) -> None:
-            outbox = SourceOutbox(source.name, self._producer)
-            self._protocol.open_outbox(source.name, outbox)
-            self._protocol.progress.sources.add(source.name)
-            manager = manager_of(source.name)
-            sender = self._pipelines.supervisor.start(
-                f"outbox of {source.name}", manager, outbox.run()
-            )
-            self._senders.append((outbox, sender))
+    async def on_stop(self) -> None:
+        self._supervisor.stop()
 
-        self._pipelines.start_sources(open_outbox)
 
-    async def stop(self) -> None:
-        """Stop them and send what they emitted, 9 seconds at most."""
-        await self._pipelines.stop_sources()
-        senders, self._senders = self._senders, []
-        flushes = [asyncio.ensure_future(outbox.flush()) for outbox, task in senders
-                   if not task.done()]  # fmt: skip
-        if flushes:
-            _, late = await asyncio.wait(flushes, timeout=FLUSH_SECONDS)
-            for flush in late:
-                flush.cancel()
-                logger.error("events of a source were not acknowledged in %g s", FLUSH_SECONDS)
-        for _, task in senders:
-            await stop_task(task, 1.0)
-        for component in self._protocol.components:
-            self._protocol.close_outbox(component.name)
-        self._protocol.progress.sources.clear()
-        logger.info("the sources are stopped here")
+class _Web(Service):
+    """The web server, from before the worker connects until it has stopped."""
+
+    mundane_level = "debug"
+
+    def __init__(self, app: FlowApp, settings: Settings) -> None:
+        super().__init__()
+        self._server = WebServer(settings.web_host, settings.web_port, app.health, app.metrics)
+
+    async def on_start(self) -> None:
+        await self._server.start()
+
+    async def on_stop(self) -> None:
+        await self._server.stop()
 
 
 class _Agents(Service):

@@ -6,6 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiopype.dead_letters import DeadLetter
 
 __all__ = ["LINES_A_SECOND", "LetterLog"]
 
@@ -29,9 +33,16 @@ class LetterLog:
         self._since = clock() - 1.0
         self._count = 0
 
-    def tell(self, level: int, text: str, error: Exception | None = None) -> None:
+    def tell(
+        self,
+        level: int,
+        text: str,
+        error: Exception | None = None,
+        letter: DeadLetter | None = None,
+    ) -> None:
         """Log a dead letter, with the traceback of `error` if given, or count it.
 
+        The log record carries `letter`, for those who report it (`reporting`).
         The count is logged within a second where an event loop runs, else before the next letter.
         """
         now = self._clock()
@@ -40,7 +51,7 @@ class LetterLog:
             self._since = now
         self._count += 1
         if self._count <= LINES_A_SECOND:
-            logger.log(level, text, exc_info=error)
+            logger.log(level, text, exc_info=error, extra={"dead_letter": letter})
         elif self._count == LINES_A_SECOND + 1:
             try:
                 loop = asyncio.get_running_loop()

@@ -19,10 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from aiopype.errors import HandlerError
-from aiopype.graph import ERROR
 from aiopype.manager import Manager
 from aiopype.pipelines import Pipelines
 from aiopype.progress import Rate, RecentErrors, TopicProgress, Trouble, duration
+from aiopype.replays import is_replays
+from aiopype.states import State, Status
+from aiopype.topics import ERROR
 
 __all__ = ["EventRow", "ManagerRow", "Picture", "View"]
 
@@ -166,7 +168,7 @@ class View:
         for topic in graph.topics():
             figures = progress.topics.get(topic.name, TopicProgress())
             count = figures.handled if topic in subscribed else figures.emitted
-            if topic.event == ERROR and not figures.emitted:
+            if is_replays(topic.component) or (topic.event == ERROR and not figures.emitted):
                 continue  # every component with handlers has one; seen when there is an error
             rate = self._rates[topic.name].update(now, count)
             if over:
@@ -176,20 +178,22 @@ class View:
 
     def _manager(self, manager: Manager, *, over: bool) -> ManagerRow:
         name, supervisor = str(manager.name), self._pipelines.supervisor
-        error = supervisor.failures.get(name)
-        if error is not None:
-            cause = error.__cause__ if isinstance(error, HandlerError) else None
-            return ManagerRow(name, f"stopped: {type(cause or error).__name__}")
-        if not supervisor.is_running(name):
-            return ManagerRow(name, "ended")
+        status = supervisor.status(name)
+        if status.is_down or status.state is State.ENDED:
+            return ManagerRow(name, _in_words(status))
+        here = self._pipelines.protocol.progress.sources
+        own = [source.name for source in manager.sources if source.name in here]
+        known = supervisor.sources
+        # One line has room for one; that in quarantine is the one to know of.
+        down = sorted(_in_words(s) for name, s in known.items() if name in own and s.is_down)
+        trouble = f"{down[0]}, {len(down)} of {len(own)}" if down else ""
         if over:
-            return ManagerRow(name, "no failure")
+            return ManagerRow(name, f"sources {trouble}" if trouble else "no failure")
         if not manager.sources:
             return ManagerRow(name, "running")
-        started = self._pipelines.protocol.progress.sources
-        here = any(source.name in started for source in manager.sources)
-        sources = "ended" if manager.done else "here" if here else "not here"
-        return ManagerRow(name, "running", sources)
+        return ManagerRow(
+            name, "running", trouble or ("ended" if manager.done else "here" if own else "not here")
+        )
 
     async def _draw(self, over: asyncio.Event) -> None:
         live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -284,8 +288,18 @@ def _numbers(row: EventRow) -> list[str]:
     return [f"{row.events:,}", rate, age, lag]
 
 
+def _in_words(status: Status) -> str:
+    error = status.error
+    if error is None:
+        return str(status.state)
+    cause = error.__cause__ if isinstance(error, HandlerError) else None
+    return f"{status.state}: {type(cause or error).__name__}"
+
+
 def _style_of(state: str) -> str:
-    return "red" if state.startswith("stopped") else "green"
+    if State.QUARANTINED in state:
+        return "red"
+    return "yellow" if State.RESTARTING in state else "green"
 
 
 def _shorten(text: str, width: int) -> str:

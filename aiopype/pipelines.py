@@ -11,8 +11,9 @@ from aiopype.graph import manager_of
 from aiopype.manager import Manager, find_managers
 from aiopype.processor import Source
 from aiopype.protocol.wiring import Wiring
+from aiopype.replays import REQUEST, Replays, replays_of
 from aiopype.supervision import Supervisor, stop_task
-from aiopype.topics import TopicPlan
+from aiopype.topics import ERROR, TopicPlan
 
 __all__ = ["Pipelines"]
 
@@ -21,12 +22,15 @@ logger = logging.getLogger(__name__)
 #: Before a source that has ended and shall always run is started again.
 AGAIN_SECONDS = 1.0
 
-#: For a cancelled source to clean up.
+#: For a cancelled source to clean up; one that takes longer is not started again beside itself.
 STOP_SECONDS = 5.0
 
 
 class Pipelines:
     """Builds managers and runs their sources, each in a task that the supervisor watches.
+
+    A source that raises is started again as its manager's `restarts` says; so are the sources of a
+    manager that failed.
 
     Arguments:
         names: of the managers, as in `FLOWS`.
@@ -34,10 +38,11 @@ class Pipelines:
         topics: what is wanted of the flow's topics.
         end_with_sources: whether a manager has ended when its sources have. In process nothing is
             left to do then; on Kafka its topics may still hold events.
+        with_replays: whether each manager gets the component that runs dead letters again.
 
     Attributes:
         managers: the built managers, in the order of `names`.
-        supervisor: knows which of them still run.
+        supervisor: knows which of them, and of the sources here, run.
 
     Raises:
         GraphError: the names, components or subscriptions do not fit together.
@@ -51,6 +56,7 @@ class Pipelines:
         *,
         topics: TopicPlan | None = None,
         end_with_sources: bool = False,
+        with_replays: bool = False,
     ) -> None:
         self.protocol = protocol
         protocol.graph.plan = topics = topics or TopicPlan()
@@ -68,45 +74,88 @@ class Pipelines:
                         f"component {component.name!r} of manager {name!r}: "
                         "name it with self.build_processor_name(...)"
                     )
+                if component.name == replays_of(name):
+                    raise GraphError(
+                        f"component {component.name!r}: aiopype has one of its own of that name, "
+                        "which runs dead letters again; rename yours"
+                    )
+            if with_replays:
+                Replays(replays_of(name), protocol, protocol.graph)
         graph = protocol.graph
-        known = {name: [t.event for t in graph.topics_of(name)] for name in graph.components}
+        # A file may name them in process as well, where there are none.
+        known = {replays_of(str(manager.name)): [REQUEST, ERROR] for manager in self.managers}
+        known |= {name: [t.event for t in graph.topics_of(name)] for name in graph.components}
         for name, event in topics.declared(known):
-            graph.topic(name, event)
+            if name in graph.components:
+                graph.topic(name, event)
         protocol.freeze()
-        self.supervisor = Supervisor(str(manager.name) for manager in self.managers)
-        self.supervisor.on_failure(self._cancel_sources)
-        self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self.supervisor = Supervisor(
+            {str(manager.name): manager.restarts for manager in self.managers},
+            gives_up=end_with_sources,
+        )
+        self.supervisor.on_failure(self._cancel)
+        self.supervisor.on_restart(self._start_again)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._on_start: Callable[[Source], None] | None = None
+        self._is_here = False
 
     def start_sources(self, on_start: Callable[[Source], None] | None = None) -> None:
-        """Start every source that has not ended, of every manager that runs."""
+        """Start every source that has not ended, of every manager that is not down.
+
+        Arguments:
+            on_start: called with each source before it runs, also when it is started again.
+        """
+        self._on_start = on_start
+        self._is_here = True
         for manager in self.managers:
-            name = str(manager.name)
-            if not self.supervisor.is_running(name):
-                continue
             for source in manager.sources:
-                if source.is_done:
-                    continue
-                if on_start is not None:
-                    on_start(source)
-                run = self._run(manager, source)
-                self._tasks[source.name] = (
-                    name,
-                    self.supervisor.start(f"source {source.name}", name, run),
-                )
+                if not source.is_done:
+                    self.supervisor.add(source.name, manager.restarts)
+                    self._start(manager, source)
             self._end_if_done(manager)
 
     async def stop_sources(self) -> None:
         """Cancel the sources and await their end, 5 seconds at most."""
-        tasks = [task for _, task in self._tasks.values()]
+        self._is_here = False
+        tasks = {*self._tasks.values(), *self._ending}
         self._tasks = {}
         await asyncio.gather(*(stop_task(task, STOP_SECONDS) for task in tasks))
 
-    def _cancel_sources(self, manager: str) -> None:
-        for owner, task in self._tasks.values():
-            if owner == manager and task is not asyncio.current_task():
-                task.cancel()
+    def _start(self, manager: Manager, source: Source) -> None:
+        if not self.supervisor.is_running(source.name):
+            return
+        if self._on_start is not None:
+            self._on_start(source)
+        if source.is_done:  # what it emitted before could not be sent
+            self.supervisor.end(source.name)
+            return
+        name = f"source {source.name}"
+        before = {task for task in self._ending if task.get_name() == name}
+        run = self._run(manager, source, before)
+        self._tasks[source.name] = self.supervisor.start(name, source.name, run)
 
-    async def _run(self, manager: Manager, source: Source) -> None:
+    def _start_again(self, name: str) -> None:
+        if self._is_here:
+            for manager in self.managers:
+                for source in manager.sources:
+                    if name in (manager.name, source.name):
+                        self._start(manager, source)
+
+    def _cancel(self, name: str) -> None:
+        for source, task in self._tasks.items():
+            if name in (source, manager_of(source)) and task is not asyncio.current_task():
+                task.cancel()
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+
+    async def _run(self, manager: Manager, source: Source, before: set[asyncio.Task[None]]) -> None:
+        if before:
+            _, pending = await asyncio.wait(before, timeout=STOP_SECONDS)
+            if pending:
+                raise TimeoutError(
+                    f"its last run has not ended {STOP_SECONDS:g} s after it was cancelled"
+                )
         logger.info("source %s starts", source.name)
         await source.start()
         while manager.should_restart():
@@ -114,6 +163,7 @@ class Pipelines:
             await source.start()
         logger.info("source %s has ended", source.name)
         self.protocol.end(source.name)
+        self.supervisor.end(source.name)
         self._end_if_done(manager)
 
     def _end_if_done(self, manager: Manager) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from aiopype.codec import encode
+from aiopype.dead_letters import emitted_by_user
 from aiopype.emitter import MessageHandler, current_outbox
 from aiopype.event import Key
 from aiopype.retry import Retry
+from aiopype.topics import ERROR
 
 __all__ = ["Processor", "Source"]
 
@@ -77,18 +79,24 @@ class Processor:
         has ended well and is dropped when it fails; this never waits. The key is that of the
         handled event unless `key` is given. In a source it raises rather than wait.
 
+        `emit("error", error, ...)`, with an exception or a text, makes a `DeadLetter` of its
+        arguments, as the handlers of `error` events get it; what has no JSON form is told by its
+        repr.
+
         Raises:
             CodecError: the arguments have no JSON form.
+            OutputTooLarge: in a handler, when the event's topic takes no value of this size.
             OutboxFull: in a source on Kafka, when there is no room; use `emit_async`.
             EmitError: outside of handlers and running sources, or when a handler it would reach
                 in process is a coroutine function.
         """
         topic = self._topics.get(event) or self.handler.topic(self.name, event)
+        value = encode(args, kwargs) if event != ERROR else self._error(args, kwargs)
         outbox = current_outbox.get()
         if outbox is None:
-            self.handler.emit(topic, key, encode(args, kwargs))
+            self.handler.emit(topic, key, value)
         else:
-            outbox.append(topic, key, encode(args, kwargs))
+            outbox.append(topic, key, value)
 
     async def emit_async(
         self, event: str, /, *args: Any, key: Key | None = None, **kwargs: Any
@@ -103,11 +111,15 @@ class Processor:
             EmitError: outside of handlers and running sources.
         """
         topic = self._topics.get(event) or self.handler.topic(self.name, event)
+        value = encode(args, kwargs) if event != ERROR else self._error(args, kwargs)
         outbox = current_outbox.get()
         if outbox is None:
-            await self.handler.emit_async(topic, key, encode(args, kwargs))
+            await self.handler.emit_async(topic, key, value)
         else:
-            outbox.append(topic, key, encode(args, kwargs))
+            outbox.append(topic, key, value)
+
+    def _error(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        return emitted_by_user(self.name, args, kwargs)
 
     def listeners(self, event: str) -> list[Callable[..., Any]]:
         """Return the handlers subscribed to `event`, in order."""
@@ -146,8 +158,9 @@ class Source(Processor):
 
     `start` is called by the flow, once, when this worker becomes the owner of the source. It may
     run for ever. It is cancelled when the flow stops or the ownership moves: clean up in `finally`,
-    within 5 seconds, and let `CancelledError` pass. When it returns the source has ended; what it
-    raises stops its manager. It must not block the event loop: await, or use `asyncio.to_thread`.
+    within 5 seconds, and let `CancelledError` pass. When it returns the source has ended; when it
+    raises it is called again, as its manager's `restarts` says. It must not block the event loop:
+    await, or use `asyncio.to_thread`.
     """
 
     async def start(self) -> None:

@@ -123,6 +123,7 @@ def dead_letter(
         f"tried {tries} {'time' if tries == 1 else 'times'}, "
         f"the event of {where} is a dead letter in {subscription.errors.name} now",
         error if level >= logging.ERROR else None,
+        letter,
     )
     return to_emit(subscription, record, letter)
 

@@ -14,6 +14,7 @@ from aiopype.pipelines import Pipelines
 from aiopype.settings import Settings
 from aiopype.supervision import stopped_by_signals
 from aiopype.transport.settings import DRAIN_SECONDS
+from aiopype.watchdog import Limits, Watchdog
 
 __all__ = ["Worker"]
 
@@ -47,7 +48,7 @@ class Worker:
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def run(self) -> None:
-        """Run until `stop`, SIGTERM or SIGINT, or until every manager has failed.
+        """Run until `stop`, SIGTERM or SIGINT.
 
         Raises:
             BrokerError: the broker cannot be reached, or a topic cannot be created.
@@ -56,12 +57,12 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         app = self.app = build_app(self._settings, self._brokers, self._pipelines)
-        with stopped_by_signals(self._stopping.set):
+        watchdog = Watchdog(self._loop, app.condition, Limits.of(self._settings))
+        with watchdog, stopped_by_signals(self._stopping.set):
             try:
-                await _first_of(
-                    self._live(app), self._stopping.wait(), self._pipelines.supervisor.none_left()
-                )
+                await _first_of(self._live(app), self._stopping.wait())
             finally:
+                watchdog.expect_end()
                 await self._shut_down(app)
         if app.crash_reason is not None:
             reason = app.crash_reason

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from aiopype.errors import EmitError, HandlerError
-from aiopype.event import Key, key_bytes
-from aiopype.execution import Outcome, run, run_async
+from aiopype.errors import EmitError
+from aiopype.event import Emitted, Key, key_bytes
+from aiopype.execution import Failure, Outcome, run, run_async
 from aiopype.graph import Subscription
 from aiopype.protocol.wiring import Wiring
+from aiopype.settlement import Origin, dead_letter
 from aiopype.topics import Topic
 
 __all__ = ["SyncProtocol"]
@@ -20,7 +24,7 @@ class _Record(NamedTuple):
     """An event on its way to its handlers, encoded as it would be on Kafka."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
     timestamp: int
     offset: int = -1
 
@@ -33,13 +37,29 @@ class SyncProtocol(Wiring):
 
     Events go through the codec as on Kafka, so that what works here works there. What a handler
     emits is handled after it has ended, first in first out, so that each topic keeps its order.
+
+    A handler that raises is called again as its component's `retry` says, and everything waits for
+    it; then its event becomes a dead letter, an `error` event of the component, and the pipeline
+    goes on.
+
+    Arguments:
+        sleep: waits so many seconds before the next try, in `emit`.
+        sleep_async: the same in `emit_async`.
     """
 
+    def __init__(
+        self,
+        sleep: Callable[[float], None] = time.sleep,
+        sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        super().__init__()
+        self._sleep = sleep
+        self._sleep_async = sleep_async
+
     def emit(self, topic: Topic, key: Key | None, value: bytes) -> None:
-        """Run the pipeline behind an event to its end.
+        """Run the pipeline behind an event to its end. Nothing a handler raises comes back.
 
         Raises:
-            HandlerError: a handler raised; what came of the event before it stays done.
             EmitError: a handler on the way is a coroutine function: only `emit_async` can wait.
         """
         pending = self._first(topic, key, value)
@@ -50,22 +70,44 @@ class SyncProtocol(Wiring):
                     f"{subscription.name} is a coroutine function, which emit() cannot wait for; "
                     "use `await emit_async(...)` in the source"
                 )
-            self._follow(run(subscription, record), pending)
+            outcome = run(subscription, record)
+            if outcome.failures:
+                self._follow(self._try_again(outcome.failures[0]), pending)
+            else:
+                self._follow(outcome.emitted, pending)
 
     async def emit_async(self, topic: Topic, key: Key | None, value: bytes) -> None:
         """Run the pipeline behind an event to its end, awaiting coroutine handlers.
 
-        Raises:
-            HandlerError: a handler raised; what came of the event before it stays done.
+        Nothing a handler raises comes back.
         """
         pending = self._first(topic, key, value)
         while pending:
             subscription, record = pending.popleft()
-            if subscription.is_coroutine:
+            if subscription.is_awaited:
                 outcome = await run_async(subscription, record)
             else:
                 outcome = run(subscription, record)
-            self._follow(outcome, pending)
+            if outcome.failures:
+                self._follow(await self._try_again_async(outcome.failures[0]), pending)
+            else:
+                self._follow(outcome.emitted, pending)
+
+    def _try_again(self, failure: Failure) -> list[Emitted]:
+        trial = _Trial(failure)
+        while (delay := trial.delay()) is not None:
+            self._sleep(delay)
+            if trial.ends_with(run(failure.subscription, failure.record)):
+                break
+        return trial.emitted
+
+    async def _try_again_async(self, failure: Failure) -> list[Emitted]:
+        trial = _Trial(failure)
+        while (delay := trial.delay()) is not None:
+            await self._sleep_async(delay)
+            if trial.ends_with(await run_async(failure.subscription, failure.record)):
+                break
+        return trial.emitted
 
     def _first(self, topic: Topic, key: Key | None, value: bytes) -> _Pending:
         pending: _Pending = deque()
@@ -73,10 +115,8 @@ class SyncProtocol(Wiring):
         self._enqueue(topic, _Record(raw, value, int(time.time() * 1000)), pending)
         return pending
 
-    def _follow(self, outcome: Outcome, pending: _Pending) -> None:
-        if outcome.failure is not None:
-            raise HandlerError(str(outcome.failure)) from outcome.failure.error
-        for topic, key, value, timestamp, _inherited in outcome.emitted:
+    def _follow(self, emitted: Iterable[Emitted], pending: _Pending) -> None:
+        for topic, key, value, timestamp, _inherited in emitted:
             self._enqueue(topic, _Record(key, value, timestamp), pending)
 
     def _enqueue(self, topic: Topic, record: _Record, pending: _Pending) -> None:
@@ -84,8 +124,43 @@ class SyncProtocol(Wiring):
         figures = self.progress.topics[topic.name]
         figures.emitted += 1
         if subscriptions:
-            figures.handled += 1  # or it is an error, and ends its source
+            figures.handled += 1
         for subscription in subscriptions:
             if subscription.once:
                 self.graph.unsubscribe(subscription)
             pending.append((subscription, record))
+
+
+class _Trial:
+    """An event whose handler failed, until it goes well or becomes a dead letter.
+
+    Attributes:
+        emitted: what came of it.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        self.emitted: list[Emitted] = []
+        self._failure = failure
+        self._tries = 1
+        self._began = time.monotonic()
+
+    def delay(self) -> float | None:
+        """Return the seconds until the next try; None when it has become a dead letter."""
+        subscription, _, error = self._failure
+        assert error is not None
+        waited = time.monotonic() - self._began
+        retry = subscription.processor.retry
+        delay: float | None = retry.delay(error, self._tries, waited)
+        if delay is None:
+            origin = Origin(subscription.topic.name, None)
+            self.emitted = [dead_letter(origin, self._failure, self._tries, logging.ERROR)]
+        return delay
+
+    def ends_with(self, outcome: Outcome) -> bool:
+        """Take the outcome of another try; say whether it went well."""
+        self._tries += 1
+        if outcome.failures:
+            self._failure = outcome.failures[0]
+            return False
+        self.emitted = outcome.emitted
+        return True

@@ -72,6 +72,15 @@ class Settings:
             read=values.namespace,
         ),
     ] = None
+    guarantee: Annotated[
+        str,
+        Setting(
+            reason="what is promised of each event; a manager's own `guarantee` comes before it",
+            unit=" | ".join(values.GUARANTEES),
+            read=values.one_of(values.GUARANTEES),
+            default=values.GUARANTEES[0],
+        ),
+    ] = values.GUARANTEES[0]
     flow: Annotated[
         str | None,
         Setting(
@@ -81,6 +90,24 @@ class Settings:
             in_object=False,
         ),
     ] = None
+    web_port: Annotated[
+        int | None,
+        Setting(
+            reason="where a worker answers for health and metrics; 0 is nowhere, and without it "
+            "6066, or the next free one",
+            unit="port",
+            read=values.port,
+        ),
+    ] = None
+    web_host: Annotated[
+        str,
+        Setting(
+            reason="the address it answers on; 0.0.0.0 where others shall reach it",
+            unit="host",
+            read=values.text,
+            default="127.0.0.1",
+        ),
+    ] = "127.0.0.1"
     security_protocol: Annotated[
         str | None,
         Setting(
@@ -126,13 +153,53 @@ class Settings:
     sentry_dsn: Annotated[
         str | None,
         Setting(
-            reason="where errors will be reported; accepted, not used yet",
+            reason="where errors are reported to (Sentry; needs the extra `sentry`)",
             unit="URL",
             read=values.text,
             secret=True,
             old_names=("RAVEN_DSN",),
         ),
     ] = field(default=None, repr=False)
+    watchdog_loop_seconds: Annotated[
+        float,
+        Setting(
+            reason="a worker whose event loop is blocked for so long ends itself; after 10 s its "
+            "partitions are others' anyway",
+            unit="seconds; 0: never",
+            read=values.seconds,
+            default=60,
+        ),
+    ] = 60.0
+    watchdog_batch_seconds: Annotated[
+        float,
+        Setting(
+            reason="a worker ends itself when a batch is in work for so long; longer than the "
+            "longest handler call",
+            unit="seconds; 0: never",
+            read=values.seconds,
+            default=300,
+        ),
+    ] = 300.0
+    watchdog_fetch_seconds: Annotated[
+        float,
+        Setting(
+            reason="a worker ends itself when it could fetch and does not for so long, while the "
+            "brokers answer",
+            unit="seconds; 0: never",
+            read=values.seconds,
+            default=120,
+        ),
+    ] = 120.0
+    watchdog_group_seconds: Annotated[
+        float,
+        Setting(
+            reason="a worker ends itself when it is out of its group for so long, while the "
+            "brokers answer",
+            unit="seconds; 0: never",
+            read=values.seconds,
+            default=180,
+        ),
+    ] = 180.0
 
     def __post_init__(self) -> None:
         """Refuse settings of TLS and SASL that do not fit together."""

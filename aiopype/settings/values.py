@@ -6,6 +6,7 @@ current one otherwise.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = [
     "namespace",
     "one_of",
     "path",
+    "port",
+    "seconds",
     "target",
     "text",
 ]
@@ -87,6 +90,25 @@ def path(value: Any, folder: Path) -> Path:
     return (folder / value).absolute()
 
 
+def seconds(value: Any, folder: Path) -> float:
+    """Read a time; in the environment it is text."""
+    try:
+        found = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise ConfigurationError(f"{value!r}: write a number of seconds, 0 for never")
+    return found
+
+
+def port(value: Any, folder: Path) -> int:
+    """Read a port: a whole number from 0 to 65535."""
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65_535:
+        raise ConfigurationError(f"port {value!r}: give a whole number from 0 to 65535")
+    return int(text)
+
+
 def target(value: Any, folder: Path) -> str:
     """Read a target: the path of a Python file, or `module:attribute`."""
     found = text(value, folder)
@@ -101,13 +123,18 @@ def text(value: Any, folder: Path) -> str:
     return value
 
 
+#: What is promised of events, the default first.
+GUARANTEES = ("exactly_once", "at_least_once")
+
+
 def one_of(words: tuple[str, ...]) -> Callable[[Any, Path], str]:
     """Return what reads one of some words, in whatever case."""
 
     def read(value: Any, folder: Path) -> str:
-        if not isinstance(value, str) or value.upper() not in words:
+        found = [word for word in words if str(value).upper() == word.upper()]
+        if not found:
             raise ConfigurationError(f"{value!r}: write one of {', '.join(words)}")
-        return value.upper()
+        return found[0]
 
     return read
 

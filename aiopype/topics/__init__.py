@@ -8,6 +8,7 @@ from aiopype.topics.files import read_plan
 from aiopype.topics.plan import TopicPlan
 from aiopype.topics.topic import (
     DEFAULT_PARTITIONS,
+    ERROR,
     LARGEST_BYTES,
     RECORD_BYTES,
     Topic,
@@ -17,6 +18,7 @@ from aiopype.topics.topic import (
 
 __all__ = [
     "DEFAULT_PARTITIONS",
+    "ERROR",
     "LARGEST_BYTES",
     "RECORD_BYTES",
     "Topic",

@@ -8,12 +8,9 @@ from difflib import get_close_matches
 
 from aiopype.errors import ConfigurationError
 from aiopype.settings.files import nearest
-from aiopype.topics.topic import Topic, TopicSpec
+from aiopype.topics.topic import ERROR, Topic, TopicSpec
 
 __all__ = ["TopicPlan"]
-
-#: The event whose topic has dead letters: never compacted, or of each key only the last is kept.
-LETTERS = "error"
 
 #: How alike two names are, from 0 to 1, of which one is taken for the other mistyped.
 MISTYPED = 0.8
@@ -41,7 +38,8 @@ class TopicPlan:
         """
         manager = component.partition(".")[0]
         spec = self.specs.get(f"{component}.{event}") or self.defaults.get(manager)
-        if spec is not None and event == LETTERS:
+        if spec is not None and event == ERROR:
+            # Compaction would keep the last letter of each key only.
             spec = spec.without("cleanup.policy")
         return Topic(component, event, spec, self.namespace)
 

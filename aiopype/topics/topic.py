@@ -11,6 +11,7 @@ from aiopype.errors import GraphError
 
 __all__ = [
     "DEFAULT_PARTITIONS",
+    "ERROR",
     "LARGEST_BYTES",
     "RECORD_BYTES",
     "Topic",
@@ -19,6 +20,9 @@ __all__ = [
     "topic_name",
 ]
 
+#: The event that carries a component's dead letters.
+ERROR = "error"
+
 #: Partitions of a topic that nothing else is said about.
 DEFAULT_PARTITIONS = 4
 
@@ -26,9 +30,9 @@ DEFAULT_PARTITIONS = 4
 LARGEST = "max.message.bytes"
 LARGEST_BYTES = 1_048_588
 
-#: What a record adds to its value at most when its key is short: the batch's header (61 bytes) and
-#: its own lengths and deltas, with 900 bytes for key and headers.
-RECORD_BYTES = 1_024
+#: What a batch of one record adds to its key and value at most: its header (61 bytes), lengths and
+#: deltas.
+RECORD_BYTES = 128
 
 # Kafka's own rule (org.apache.kafka.common.internals.Topic): 249 leaves room for "-<partition>"
 # and a suffix within a file name of 255.
@@ -77,7 +81,7 @@ class Topic:
         event: the event's name.
         spec: what is wanted of it.
         partitions: how many the broker has, or None as long as that is unknown.
-        largest: bytes of the largest value that fits into a record of it (see `RECORD_BYTES`).
+        largest: bytes of key and value that fit into a record of it at most.
         needs_key: whether it is compacted, so that the broker refuses records without a key.
 
     Raises:

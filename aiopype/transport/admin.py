@@ -120,10 +120,10 @@ class Admin(Service):
             KafkaError, TimeoutError: no answer.
         """
         async with self._asking:  # two batches may meet the same new topic
-            wanted = {topic.name: topic for topic in topics}
+            wanted = {topic.name: topic for topic in list(topics)}  # a handler's thread may add
             found = await self._describe(wanted)
             missing = [topic for name, topic in wanted.items() if name not in found]
-            await self._compare([topic for topic in topics if topic.name in found], found)
+            await self._compare([t for name, t in wanted.items() if name in found], found)
             if missing:
                 await self._create({topic.name: topic.spec for topic in missing})
                 found |= await self._wait_for([topic.name for topic in missing])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Protocol
 
 from aiopype.event import Emitted, Record
@@ -89,9 +90,11 @@ class Feed(Protocol):
 
     Attributes:
         turns: held by the batch whose handlers run.
+        threads: run blocking handlers.
     """
 
     turns: asyncio.Lock
+    threads: Executor
 
     @property
     def is_feeding(self) -> bool:

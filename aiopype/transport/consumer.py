@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,6 +17,7 @@ from mode import Service
 from mode.utils.futures import maybe_async
 
 from aiopype.errors import DeliveryError, OwnershipLost
+from aiopype.thread_pool import DaemonThreads
 from aiopype.transport.batches import Batch
 from aiopype.transport.ledger import Ledger
 from aiopype.transport.partition import Partition
@@ -124,6 +126,7 @@ class Consumer(driver.Consumer):
         self.ledger: Ledger = self.transport.ledger
         self.is_feeding = True
         self.turns = asyncio.Lock()
+        self.threads: Executor = DaemonThreads()
         self._woken: asyncio.Future[None] | None = None
 
     def _new_consumer_thread(self) -> LoopThread:

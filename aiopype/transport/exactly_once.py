@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from mode import Service
 
 from aiopype.errors import BrokerError, DeliveryError, OutputRefused, OwnershipLost
 from aiopype.transport.outputs import pack
-from aiopype.transport.producer import CLOSE_SECONDS, FINAL, TOO_LARGE, close
+from aiopype.transport.producer import CLOSE_SECONDS, FINAL, TOO_LARGE
 from aiopype.transport.transactions import ATTEMPT_SECONDS, TransactionalProducer
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ logger = logging.getLogger(__name__)
 #: Producers that open at once: each finds its coordinator and fences its predecessor.
 OPENING = 16
 
-#: Another producer has the transactional id, or the broker has ended a transaction too slow.
-_FENCED = (kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch)
-
 #: No second attempt changes these, nor those of writing.
 _REFUSED = (
     *FINAL,
@@ -41,8 +39,7 @@ _REFUSED = (
     BrokerError,
 )
 
-#: AssertionError: aiokafka's word for a producer that is not in the state it should be in.
-_FAILURES = (kafka_errors.KafkaError, BrokerError, TimeoutError, OSError, AssertionError)
+_FAILURES = (kafka_errors.KafkaError, BrokerError, TimeoutError, OSError)
 
 
 class ExactlyOnce(Service):
@@ -172,7 +169,7 @@ class ExactlyOnce(Service):
 
     def _close(self, producers: Iterable[TransactionalProducer]) -> None:
         for producer in producers:
-            task = asyncio.create_task(close(producer), name="close a transactional producer")
+            task = asyncio.create_task(_close(producer), name="close a transactional producer")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -183,6 +180,12 @@ def _tp(partition: Partition) -> TopicPartition:
 
 def _translated(error: BaseException, doing: str) -> DeliveryError:
     text = f"{doing}: {type(error).__name__} {error}".strip()
-    if isinstance(error, _FENCED):
+    if isinstance(error, kafka_errors.ProducerFenced):
         return DeliveryError(f"{text}; another worker had the partition meanwhile")
     return OutputRefused(text) if isinstance(error, _REFUSED) else DeliveryError(text)
+
+
+async def _close(producer: TransactionalProducer) -> None:
+    with contextlib.suppress(kafka_errors.KafkaError, TimeoutError, OSError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await producer.stop()

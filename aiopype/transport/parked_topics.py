@@ -23,7 +23,6 @@ READ_SECONDS = 60.0
 #: Kafka's settings: removed events go soon, so that little is read when a partition moves.
 CONFIGS = {
     "cleanup.policy": "compact",
-    "max.message.bytes": str(2 * LARGEST_BYTES),
     "min.cleanable.dirty.ratio": "0.1",
     "segment.ms": "600000",
     "delete.retention.ms": "600000",
@@ -52,8 +51,10 @@ class ParkedTopics:
     def topic(self, of: Topic) -> Topic:
         """Return the topic of the waiting events of a topic: `<topic>.parked`."""
         if of not in self._topics:
-            # As many partitions as the other: an entry has the number of its event's.
-            spec = TopicSpec(of.partitions, of.spec.replication, CONFIGS, f"{of.name}.parked")
+            # As many partitions as the other: an entry has the number of its event's. And twice
+            # its limit: an entry is a little larger than its event.
+            configs = CONFIGS | {"max.message.bytes": str(2 * max(LARGEST_BYTES, of.largest))}
+            spec = TopicSpec(of.partitions, of.spec.replication, configs, f"{of.name}.parked")
             self._topics[of] = Topic(of.component, f"{of.event}.parked", spec)
         return self._topics[of]
 

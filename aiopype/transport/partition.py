@@ -239,6 +239,7 @@ class Partition:
             batch.records,
             seconds=seconds,
             turns=self._feed.turns,
+            threads=self._feed.threads,
             held=frozenset(held),
         )
 
@@ -255,6 +256,7 @@ class Partition:
             patience=patience,
             tries={attempt.record.offset: attempt for attempt in tries},
             turns=self._feed.turns,
+            threads=self._feed.threads,
             still_wanted=still_wanted,
         )
 

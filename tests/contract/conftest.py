@@ -24,7 +24,12 @@ class Ran:
     def __init__(self, pipelines: Pipelines) -> None:
         self.managers = pipelines.managers
         self.manager: Any = pipelines.managers[0]
-        self.failures = pipelines.supervisor.failures
+        self.supervisor = pipelines.supervisor
+
+    @property
+    def failures(self) -> dict[str, BaseException]:
+        """The errors of the managers and sources that are down."""
+        return self.supervisor.failures
 
 
 async def _in_process(names: list[str], until: Callable[[Ran], bool]) -> Ran:
@@ -33,8 +38,8 @@ async def _in_process(names: list[str], until: Callable[[Ran], bool]) -> Ran:
     pipelines.start_sources()
     while not (until(ran) or not any(map(pipelines.supervisor.is_running, names))):
         await asyncio.sleep(0.01)
+    pipelines.supervisor.stop()
     await pipelines.stop_sources()
-    ran.failures = pipelines.supervisor.failures
     return ran
 
 
@@ -50,7 +55,6 @@ async def _on_kafka(
         await asyncio.sleep(0.01)
     worker.stop()
     await running
-    ran.failures = pipelines.supervisor.failures
     return ran
 
 

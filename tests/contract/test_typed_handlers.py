@@ -12,8 +12,8 @@ import msgspec
 import pydantic
 import pytest
 
-from aiopype import Manager, Processor, Source
-from aiopype.errors import CodecError, GraphError
+from aiopype import DeadLetter, Manager, Processor, Source
+from aiopype.errors import GraphError
 
 
 class Quote(msgspec.Struct):
@@ -53,6 +53,7 @@ class Typed(Processor):
     def __init__(self, name: str, handler: Any) -> None:
         super().__init__(name, handler)
         self.got: list[Any] = []
+        self.letters: list[DeadLetter] = []
 
     def quote(self, quote: Quote) -> None:
         self.got.append(quote)
@@ -67,6 +68,9 @@ class Typed(Processor):
 
     def ordered(self, order: Order, *, size: int) -> None:
         self.got.append((order, size))
+
+    def tell(self, letter: DeadLetter) -> None:
+        self.letters.append(letter)
 
     def strange(self, value: complex) -> None:
         self.got.append(value)
@@ -83,6 +87,7 @@ def pipeline(name: str, method: str, calls: list[Any]) -> type[Manager]:
             self.typed = Typed(self.build_processor_name("typed"), handler)
             self.source.on("event", getattr(self.typed, method))
             self.typed.on("ordered", self.typed.ordered)
+            self.typed.on("error", self.typed.tell)
 
     return type("Pipeline", (Pipeline,), {"name": name})
 
@@ -118,17 +123,18 @@ async def test_a_handler_gets_what_its_annotations_say(
     assert ran.manager.typed.got == received
 
 
-async def test_events_before_one_that_does_not_fit_are_handled(run: Any, name: str) -> None:
+async def test_an_event_that_does_not_fit_is_a_dead_letter_and_the_others_are_handled(
+    run: Any, name: str
+) -> None:
     wrong = {"symbol": "AAPL", "price": "1.5", "time": NOON}
-    manager = pipeline(name, "quote", [((QUOTE,), {}), ((wrong,), {})])
+    manager = pipeline(name, "quote", [((wrong,), {}), ((QUOTE,), {})])
 
-    ran = await run(manager, until=lambda r: False)
+    ran = await run(manager, until=lambda r: r.manager.typed.got and r.manager.typed.letters)
 
-    assert ran.manager.typed.got[0] == QUOTE
-    assert set(map(type, ran.manager.typed.got)) == {Quote}
-    failure = ran.failures[name]
-    assert CodecError in (type(failure), type(failure.__cause__))
-    assert "parameter 'quote': Expected `float`, got `str` - at `$.price`" in str(failure)
+    assert ran.manager.typed.got == [QUOTE]
+    (letter,) = ran.manager.typed.letters
+    assert letter.error == "aiopype.errors.CodecError"
+    assert "parameter 'quote': Expected `float`, got `str` - at `$.price`" in letter.message
 
 
 async def test_a_type_that_nothing_decodes_into_is_refused_before_the_start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,6 @@ PROGRAM = """
 
     class Shows(Processor):
         def show(self, n):
-            if os.environ.get("FAIL"):
-                raise ValueError(n)
             open("shown.txt", "a").write(f"{n}\\n")
 
     class Line(Manager):
@@ -65,17 +64,19 @@ def test_a_worker_runs_the_flow_of_the_environment(
     assert shown.read_text().split() == [str(n) for n in range(10)]
 
 
-def test_a_worker_whose_managers_have_failed_ends_with_a_status(kafka: str, start: Any) -> None:
-    worker = start(
-        PROGRAM,
-        command=(*FAUST, "worker", "-l", "info"),
-        AIOPYPE_FLOW="program:dataflow",
-        AIOPYPE_BROKER=kafka,
-        NAME="faustfail",
-        FAIL="1",
-    )
-    assert worker.wait(30) != 0
-    assert "manager 'faustfail' is stopped" in worker.text
+def test_a_worker_that_cannot_go_on_ends_with_a_status(kafka: str, start: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        worker = start(
+            PROGRAM,
+            command=(*FAUST, "worker", "-l", "info"),
+            AIOPYPE_FLOW="program:dataflow",
+            AIOPYPE_BROKER=kafka,
+            AIOPYPE_WEB_PORT=str(port),
+            NAME="faustfail",
+        )
+        assert worker.wait(30) != 0
+    assert f"cannot listen on 127.0.0.1:{port}" in worker.text
 
 
 def test_the_agents_of_a_clone_are_the_subscriptions_of_the_demo() -> None:

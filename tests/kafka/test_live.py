@@ -100,7 +100,9 @@ def terminal(tmp_path: Path, kafka: str) -> Iterator[Callable[..., Terminal]]:
     def start_in_terminal(name: str, *options: str) -> Terminal:
         (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
         env = {k: v for k, v in os.environ.items() if not k.startswith("AIOPYPE_")}
-        env |= {"NAME": name, "AIOPYPE_BROKER": kafka, "TERM": "xterm-256color"}
+        # Without a web server: that its port is taken by another test is a warning.
+        env |= {"AIOPYPE_WEB_PORT": "0", "TERM": "xterm-256color"}
+        env |= {"NAME": name, "AIOPYPE_BROKER": kafka}
         command = [sys.executable, "-m", "aiopype", "run", "program.py", *options]
         started.append(Terminal(command, tmp_path, env))
         return started[-1]

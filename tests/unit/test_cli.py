@@ -83,7 +83,7 @@ def test_run_starts_an_async_flow_on_kafka(aiopype, target, started):
     result = aiopype("run", "quotes.py")
 
     assert result.exit_code == 0
-    assert started == [(flow, {"broker": None})]
+    assert started == [(flow, {"broker": None, "web_port": None})]
 
 
 def test_run_hands_the_broker_on(aiopype, target, started):
@@ -91,7 +91,22 @@ def test_run_hands_the_broker_on(aiopype, target, started):
 
     aiopype("run", "--broker", "a:1,b:2", "quotes.py")
 
-    assert started == [(flow, {"broker": "a:1,b:2"})]
+    assert started == [(flow, {"broker": "a:1,b:2", "web_port": None})]
+
+
+@pytest.mark.parametrize(
+    ("port", "ports"), [(None, []), (0, ["--web-port", "0"]), (7000, ["--web-port", "7002"])]
+)
+def test_several_workers_have_web_ports_of_their_own(port, ports):
+    assert cli._own(3, port) == ["--worker-number", "3", *ports]
+
+
+def test_run_hands_the_web_port_on(aiopype, target, started):
+    flow = target(AsyncFlow(object(), "quotes"))
+
+    aiopype("run", "--web-port", "0", "quotes.py")
+
+    assert started == [(flow, {"broker": None, "web_port": 0})]
 
 
 def test_run_starts_a_flow_in_process(aiopype, target, started):

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from aiopype.emitter import Outbox, current_outbox
-from aiopype.errors import EmitError
+from aiopype.errors import EmitError, OutputTooLarge
 from aiopype.topics import Topic
 
 TOPIC = Topic("m.parse", "price")
@@ -81,6 +81,34 @@ def test_a_key_of_a_wrong_type_is_refused_and_nothing_is_emitted():
         box.append(TOPIC, 1.5, b"[1]")
 
     assert box.emitted == []
+
+
+def test_an_event_larger_than_its_topic_takes_is_refused():
+    box, small = outbox(), Topic("m.parse", "price")
+    small.largest = 1_000
+    box.append(small, None, b"x" * 1_000)
+
+    with pytest.raises(OutputTooLarge) as refused:
+        box.append(small, None, b"x" * 1_001)
+
+    assert str(refused.value) == (
+        "event m.parse.price has 1,001 bytes, and its topic takes 1,000 at most; "
+        "raise its `max.message.bytes` in topics/m.toml, or emit less"
+    )
+    assert len(box.emitted) == 1
+
+
+def test_an_event_without_a_key_is_refused_where_the_topic_is_compacted():
+    compacted = Topic("m.parse", "price")
+    compacted.needs_key = True
+    keyless, keyed = outbox(), outbox(b"AAPL")
+
+    with pytest.raises(EmitError, match=r"m.parse.price has no key, and its topic is compacted"):
+        keyless.append(compacted, None, b"[1]")
+    keyless.append(compacted, "MSFT", b"[1]")
+    keyed.append(compacted, None, b"[1]")
+
+    assert [key for _, key, *_ in keyless.emitted + keyed.emitted] == [b"MSFT", b"AAPL"]
 
 
 async def test_the_current_outbox_is_not_seen_by_tasks_beside():

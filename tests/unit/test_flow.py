@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from aiopype import AsyncFlow, Flow, Processor, Source
+from aiopype import AsyncFlow, Flow, Processor, RestartPolicy, Source
 from aiopype.errors import BrokerError, ConfigurationError, GraphError
 
 FLOW = """
@@ -154,11 +154,27 @@ def test_a_flow_can_be_started_again(pipeline, built):
     assert built[name].got == [(0,), (1,), (2,)]
 
 
-def test_a_failed_manager_makes_the_status_1_and_the_others_run_to_their_end(pipeline, built):
-    bad, good = pipeline("done"), pipeline()  # `done` takes no argument
+@pytest.fixture
+def failing(declare):
+    """Declares a manager whose source raises, and is not started again soon; returns its name."""
+
+    class Fails(Source):
+        async def start(self):
+            raise LookupError("mine")
+
+    def wire(manager):
+        Fails(manager.build_processor_name("source"), manager.handler)
+
+    return declare(wire, restarts=RestartPolicy(failures=0)).name
+
+
+def test_a_source_in_quarantine_makes_the_status_1_when_all_others_have_ended(
+    pipeline, built, failing
+):
+    good = pipeline()
 
     with pytest.raises(SystemExit) as end:
-        Flow(config(bad, good)).start()
+        Flow(config(failing, good)).start()
 
     assert end.value.code == 1
     assert built[good].got == [(0,), (1,), (2,)]
@@ -187,6 +203,17 @@ def test_a_flow_can_be_stopped_from_another_thread(endless, begun, built, beside
     flow.start()
 
     assert built["endless"].is_tidied
+
+
+def test_a_flow_that_is_stopped_ends_well_whatever_is_down(endless, begun, failing, beside):
+    flow = Flow(config(failing, endless))
+
+    def stop():
+        assert begun.wait(10)
+        flow.stop()
+
+    beside(stop)
+    flow.start()
 
 
 def test_a_flow_can_be_stopped_by_a_handler(declare, built):
@@ -419,13 +446,18 @@ def test_stopping_the_flow_stops_the_worker(worker, pipeline):
     assert worker.made[0].is_stopped
 
 
-def test_a_manager_that_failed_on_kafka_makes_the_status_1(worker, pipeline, monkeypatch):
+def test_a_worker_that_was_asked_to_stop_ends_well_whatever_is_down(worker, pipeline, monkeypatch):
     monkeypatch.setattr(FakeWorker, "fails", True)
 
-    with pytest.raises(SystemExit) as end:
-        AsyncFlow(config(pipeline(), BROKER="configured:1")).start()
+    AsyncFlow(config(pipeline(), BROKER="configured:1")).start()
 
-    assert end.value.code == 1
+    assert worker.made[0].pipelines.supervisor.failures
+
+
+def test_a_worker_gets_the_web_port_of_the_command_line(worker, pipeline):
+    AsyncFlow(config(pipeline(), BROKER="configured:1", WEB_PORT=7000)).start(web_port=0)
+
+    assert worker.made[0].settings.web_port == 0
 
 
 def test_a_wrong_configuration_starts_no_broker(worker, embedded):

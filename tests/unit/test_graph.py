@@ -1,15 +1,22 @@
 import functools
 import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from aiopype import Processor
 from aiopype.errors import GraphError
 from aiopype.graph import Graph
+from aiopype.topics import TopicPlan
 
 
 class Component:
-    """What the graph sees of a component: its name and its methods."""
+    """What the graph sees of a component: name, methods, and how its handlers are run."""
+
+    blocking = False
+    concurrency = 1
+    timeout_seconds = 60.0
 
     def __init__(self, graph, name):
         self.name = name
@@ -50,6 +57,19 @@ def test_components_are_kept_in_the_order_they_were_built(graph):
 def test_two_components_of_one_name_are_refused(graph, source):
     with pytest.raises(GraphError, match=r"two components have the name 'm.source'"):
         graph.add("m.source")
+
+
+def test_threads_that_ask_for_a_topic_at_once_get_the_same(graph, source):
+    class Slow(TopicPlan):
+        def topic(self, component, event):
+            time.sleep(0.01)
+            return super().topic(component, event)
+
+    graph.plan = Slow()
+    with ThreadPoolExecutor(4) as threads:
+        topics = list(threads.map(lambda _: graph.topic("m.source", "data"), range(4)))
+
+    assert len(set(topics)) == 1
 
 
 def test_a_topic_is_made_once_and_is_unresolved(graph, source):

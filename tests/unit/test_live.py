@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from aiopype import AsyncFlow, Flow, Manager, SyncProtocol, cli, live
+from aiopype import AsyncFlow, Flow, Manager, RestartPolicy, SyncProtocol, cli, live
 from aiopype.errors import HandlerError
 from aiopype.live import EventRow, ManagerRow, Picture, View
 from aiopype.pipelines import Pipelines
@@ -81,7 +81,7 @@ def test_a_picture_has_all_there_is_to_know():
             EventRow("m.source.number", 12_345, 1234.5, 0.0123, 7),
             EventRow("m.sink.done", 3, 0.25),
         ],
-        [ManagerRow("m", "running", "here"), ManagerRow("n", "stopped: ValueError")],
+        [ManagerRow("m", "running", "here"), ManagerRow("n", "quarantined: ValueError")],
         [Trouble(0, "ERROR", "module: text\nand a second line")],
         "1 error",
     )
@@ -96,9 +96,9 @@ def test_a_picture_has_all_there_is_to_know():
         "m.source.number     12,345      1,234      12 ms          7",
         "m.sink.done              3        0.2          -          -",
         "",
-        "manager  state                sources",
-        "m        running              here",
-        "n        stopped: ValueError  -",
+        "manager  state                    sources",
+        "m        running                  here",
+        "n        quarantined: ValueError  -",
     ]
     assert lines[10:12] == ["", "1 error"]
     assert re.fullmatch(r"\d\d:\d\d:00 ERROR   module: text", lines[12])
@@ -191,7 +191,7 @@ def test_a_manager_that_has_ended_is_shown_so(view, pipelines):
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_manager_that_failed_is_shown_with_the_error(view, pipelines, wrapped):
+async def test_a_manager_that_is_down_is_shown_with_the_error(view, pipelines, wrapped):
     error = LookupError("no")
     if wrapped:
         error = HandlerError("a handler raised")
@@ -199,7 +199,20 @@ def test_a_manager_that_failed_is_shown_with_the_error(view, pipelines, wrapped)
 
     pipelines.supervisor.fail("quotes", error, "what")
 
-    assert view.picture().managers == [ManagerRow("quotes", "stopped: LookupError")]
+    assert view.picture().managers == [ManagerRow("quotes", "restarting: LookupError")]
+    pipelines.supervisor.stop()
+
+
+async def test_a_source_that_is_down_is_shown_with_the_error(view, pipelines, progress):
+    progress.sources.add("quotes.source")
+    pipelines.supervisor.add("quotes.source", RestartPolicy(failures=0))
+
+    pipelines.supervisor.fail("quotes.source", LookupError(), "what")
+
+    trouble = "quarantined: LookupError, 1 of 1"
+    assert view.picture().managers == [ManagerRow("quotes", "running", trouble)]
+    assert view.picture(over=True).managers == [ManagerRow("quotes", f"sources {trouble}")]
+    pipelines.supervisor.stop()
 
 
 # --- while a flow runs

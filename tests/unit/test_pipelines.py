@@ -3,8 +3,13 @@ import asyncio
 import pytest
 
 from aiopype import Source, SyncProtocol, pipelines
-from aiopype.errors import GraphError, HandlerError
+from aiopype.errors import GraphError
 from aiopype.pipelines import Pipelines
+from aiopype.restarts import RestartPolicy
+from aiopype.states import State
+
+#: Restarts without a delay and without an end.
+AT_ONCE = RestartPolicy(first_delay_seconds=0, last_delay_seconds=0, failures=10**9)
 
 
 class Ticker(Source):
@@ -30,13 +35,6 @@ class Failing(Source):
 
     async def start(self):
         await asyncio.sleep(0)
-        raise LookupError("mine")
-
-
-class Broken(Source):
-    """Raises at once, before any other source has begun."""
-
-    async def start(self):
         raise LookupError("mine")
 
 
@@ -159,54 +157,140 @@ async def test_sources_can_be_stopped_as_soon_as_they_are_started(sources):
     assert built.supervisor.failures == {}
 
 
-async def test_a_source_that_raises_stops_its_manager_and_no_other(sources, running, until):
-    bad, good = sources(Failing, Ticker), sources(Ticker)
+async def test_a_source_that_raises_is_down_and_its_neighbours_run_on(sources, running, until):
+    name = sources(Failing, Ticker)
 
-    built = running(bad, good)
+    built = running(name)
     await until(lambda: built.supervisor.failures)
 
-    assert isinstance(built.supervisor.failures[bad], LookupError)
-    await until(lambda: built.managers[0].ticker.is_cancelled)
-    assert built.supervisor.is_running(good)
-    assert not built.managers[1].ticker.is_cancelled
+    assert isinstance(built.supervisor.failures[f"{name}.failing"], LookupError)
+    assert built.supervisor.is_running(name)
+    assert not built.managers[0].ticker.is_cancelled
 
 
-async def test_a_source_that_raises_at_once_stops_those_that_have_not_begun(
+async def test_a_source_that_raised_is_started_again(sources, running, until):
+    class Twice(Ticker):
+        async def start(self):
+            await super().start() if self.starts else await self.fail()
+
+        async def fail(self):
+            self.starts += 1
+            raise LookupError("mine")
+
+    built = running(sources(Twice, restarts=AT_ONCE))
+    (manager,) = built.managers
+
+    await until(lambda: manager.twice.starts == 2)
+    assert built.supervisor.restarts[manager.twice.name] == 1
+    assert built.supervisor.is_running(manager.twice.name)
+
+
+async def test_the_one_who_starts_hears_of_a_source_each_time_it_starts(sources, until):
+    built = Pipelines([sources(Failing, restarts=AT_ONCE)], SyncProtocol())
+    heard = []
+
+    built.start_sources(heard.append)
+
+    await until(lambda: len(heard) >= 3)
+    await built.stop_sources()
+
+
+async def test_a_source_beyond_its_budget_is_in_quarantine(sources, running, until):
+    policy = RestartPolicy(failures=2, first_delay_seconds=0)
+    name = sources(Failing, restarts=policy)
+
+    built = running(name)
+
+    source = f"{name}.failing"
+    await until(lambda: built.supervisor.status(source).state is State.QUARANTINED)
+    assert built.supervisor.restarts[source] == 2
+
+
+async def test_a_manager_that_fails_has_its_sources_stopped_and_started_again(
     sources, running, until
 ):
-    built = running(sources(Broken, Ticker))
+    built = running(sources(Ticker, restarts=AT_ONCE), sources(Ticker))
+    failing, other = built.managers
+    await until(lambda: failing.ticker.starts and other.ticker.starts)
 
-    await until(lambda: built.supervisor.failures)
-    await built.stop_sources()
+    built.supervisor.fail(failing.name, LookupError(), "what")
+    await until(lambda: failing.ticker.is_cancelled)
+    await until(lambda: failing.ticker.starts == 2)
 
-    assert built.managers[0].ticker.starts == 0
-
-
-async def test_a_handler_that_raises_stops_its_manager(declare, running, numbers, collector, until):
-    def wire(manager):
-        source = numbers(manager.build_processor_name("source"), manager.handler)
-        sink = collector(manager.build_processor_name("sink"), manager.handler)
-        source.on("number", sink.done)  # takes no argument
-
-    manager = declare(wire)
-
-    built = running(manager.name)
-    await until(lambda: built.supervisor.failures)
-
-    assert isinstance(built.supervisor.failures[manager.name], HandlerError)
+    assert not other.ticker.is_cancelled
 
 
-async def test_the_sources_of_a_failed_manager_are_not_started_again(sources, running, until):
-    built = running(sources(Failing, Ticker))
+async def test_a_source_is_not_started_beside_its_last_run(sources, running, until, turns):
+    released = asyncio.Event()
+
+    class Slow(Ticker):
+        async def start(self):
+            try:
+                await super().start()
+            finally:
+                await released.wait()
+
+    built = running(sources(Slow, restarts=AT_ONCE))
     (manager,) = built.managers
-    await until(lambda: manager.ticker.is_cancelled)
+    await until(lambda: manager.slow.starts)
+
+    built.supervisor.fail(manager.name, LookupError(), "what")
+    await until(lambda: built.supervisor.is_running(manager.name))
+    await turns()
+    assert manager.slow.starts == 1
+
+    released.set()
+    await until(lambda: manager.slow.starts == 2)
+
+
+async def test_a_last_run_that_does_not_end_is_a_failure(sources, until, monkeypatch):
+    monkeypatch.setattr(pipelines, "STOP_SECONDS", 0.01)
+    released = asyncio.Event()
+
+    class Stuck(Ticker):
+        async def start(self):
+            try:
+                await super().start()
+            finally:
+                await released.wait()
+
+    policy = RestartPolicy(first_delay_seconds=0, failures=1)
+    built = Pipelines([sources(Stuck, restarts=policy)], SyncProtocol())
+    built.start_sources()
+    (manager,) = built.managers
+    await until(lambda: manager.stuck.starts)
+
+    built.supervisor.fail(manager.name, LookupError(), "what")
+
+    await until(lambda: manager.stuck.name in built.supervisor.failures)
+    assert isinstance(built.supervisor.failures[manager.stuck.name], TimeoutError)
+    released.set()
     await built.stop_sources()
-    starts = manager.ticker.starts
+
+
+async def test_sources_that_were_stopped_are_not_started_by_a_restart(sources, running, until):
+    built = running(sources(Ticker, restarts=AT_ONCE))
+    (manager,) = built.managers
+    await until(lambda: manager.ticker.starts)
+    built.supervisor.fail(manager.name, LookupError(), "what")
+
+    await built.stop_sources()
+    await until(lambda: built.supervisor.is_running(manager.name))
+
+    assert manager.ticker.starts == 1
+
+
+async def test_the_sources_of_a_manager_that_is_down_are_not_started(sources, running, until):
+    built = running(sources(Ticker))
+    (manager,) = built.managers
+    await until(lambda: manager.ticker.starts)
+    built.supervisor.fail(manager.name, LookupError(), "what")
+    await built.stop_sources()
 
     built.start_sources()
     await built.stop_sources()
 
-    assert manager.ticker.starts == starts
+    assert manager.ticker.starts == 1
 
 
 # --- ending
@@ -240,6 +324,16 @@ async def test_in_process_a_manager_has_ended_when_its_sources_have(sources, run
 
     await asyncio.wait_for(built.supervisor.none_left(), 5)
     assert built.supervisor.failures == {}
+
+
+async def test_in_process_a_source_in_quarantine_is_not_waited_for(sources, running, numbers):
+    bad, good = sources(Failing, restarts=RestartPolicy(failures=0)), sources(numbers)
+
+    built = running(bad, good, end_with_sources=True)
+
+    await asyncio.wait_for(built.supervisor.none_left(), 5)
+    assert built.supervisor.has_given_up
+    assert built.supervisor.status(good).state is State.ENDED
 
 
 async def test_in_process_a_manager_without_sources_has_ended_at_once(sources, running):

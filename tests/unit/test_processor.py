@@ -1,8 +1,9 @@
 import asyncio
 
+import msgspec
 import pytest
 
-from aiopype import Processor, Source
+from aiopype import DeadLetter, Processor, Source
 from aiopype.emitter import Outbox, current_outbox
 from aiopype.errors import CodecError, EmitError, GraphError
 
@@ -174,6 +175,82 @@ def test_the_arguments_are_encoded_when_they_are_emitted(processor, outbox):
 def test_a_handler_that_emits_with_a_wrong_key_is_told_so(processor, outbox):
     with pytest.raises(EmitError, match="a key is a str, bytes or int"):
         processor.emit("price", 1, key=1.5)
+
+
+# --- errors
+
+
+async def test_an_emitted_error_is_a_dead_letter(processor, recorder, outbox):
+    processor.emit("error", OSError("no route"), 7, key="MSFT")
+    await processor.emit_async("error", "text", object())
+
+    letters = [msgspec.json.decode(value, type=DeadLetter) for _, _, value, *_ in outbox.emitted]
+    assert [(x.component, x.error, x.message) for x in letters] == [
+        ("m.parse", "OSError", "no route"),
+        ("m.parse", "", "text"),
+    ]
+    assert [(topic.full_name, key) for topic, key, *_ in outbox.emitted] == [
+        ("m.parse.error", b"MSFT"),
+        ("m.parse.error", b"AAPL"),
+    ]
+
+
+async def test_a_source_may_emit_errors_too(processor, recorder):
+    processor.emit("error", "one")
+    await processor.emit_async("error", "two")
+
+    assert [(how, name) for how, name, *_ in recorder.sent] == [
+        ("emit", "m.parse.error"),
+        ("emit_async", "m.parse.error"),
+    ]
+    assert b'"message":"two"' in recorder.sent[1][-1]
+
+
+# --- how handlers are run
+
+
+@pytest.mark.parametrize(
+    ("conditions", "method", "why"),
+    [
+        ({"concurrency": 0}, "take", "concurrency = 0; .* 1 or more"),
+        ({"timeout_seconds": 0}, "take_async", "timeout_seconds = 0; give more than 0"),
+        ({"concurrency": 2}, "take", "concurrency = 2 does nothing for a function"),
+        (
+            {"blocking": True},
+            "take_async",
+            "is a coroutine function, and its component is declared",
+        ),
+    ],
+)
+def test_conditions_that_do_not_fit_a_handler_are_refused(
+    processor, recorder, collector, conditions, method, why
+):
+    sink = collector("m.sink", recorder)
+    for name, value in conditions.items():
+        setattr(sink, name, value)
+
+    with pytest.raises(GraphError, match=rf"handler m.sink.{method} of event 'price'.*{why}"):
+        processor.on("price", getattr(sink, method))
+
+
+@pytest.mark.parametrize(
+    ("conditions", "method"),
+    [
+        ({"concurrency": 2}, "take_async"),
+        ({"concurrency": 2, "blocking": True}, "take"),
+        ({"blocking": True}, "take"),
+    ],
+)
+def test_conditions_that_fit_a_handler_are_taken(
+    processor, recorder, collector, conditions, method
+):
+    sink = collector("m.sink", recorder)
+    for name, value in conditions.items():
+        setattr(sink, name, value)
+
+    processor.on("price", getattr(sink, method))
+
+    assert len(processor.listeners("price")) == 1
 
 
 # --- sources

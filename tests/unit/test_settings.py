@@ -92,6 +92,30 @@ def test_a_name_that_is_no_text_is_refused():
         load(NAME=5)
 
 
+# --- the web server
+
+
+def test_without_a_port_there_is_none_and_the_server_listens_on_loopback():
+    assert (load().web_port, load().web_host) == (None, "127.0.0.1")
+
+
+@pytest.mark.parametrize("port", ["0", 0, "65535", 7000])
+def test_a_port_is_a_number(port):
+    assert load(WEB_PORT=port).web_port == int(port)
+
+
+@pytest.mark.parametrize("port", ["65536", -1, "http", True, 1.5, [1]])
+def test_a_port_of_a_wrong_form_is_refused(port):
+    with pytest.raises(ConfigurationError, match="give a whole number from 0 to 65535"):
+        load(WEB_PORT=port)
+
+
+def test_port_and_host_come_from_the_environment_too():
+    found = load(environ={"AIOPYPE_WEB_PORT": "7000", "AIOPYPE_WEB_HOST": "0.0.0.0"})
+
+    assert (found.web_port, found.web_host) == (7000, "0.0.0.0")
+
+
 # --- broker
 
 
@@ -285,3 +309,14 @@ def test_the_process_environment_is_the_default(monkeypatch):
 def test_settings_do_not_change():
     with pytest.raises(AttributeError):
         load().name = "other"
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(0, 0.0), (2.5, 2.5), ("90", 90.0), (None, 60.0)])
+def test_a_limit_of_the_watchdog_is_a_number_of_seconds(given, seconds):
+    assert load(WATCHDOG_LOOP_SECONDS=given).watchdog_loop_seconds == seconds
+
+
+@pytest.mark.parametrize("given", ["soon", -1, True, float("inf"), float("nan"), [1]])
+def test_a_limit_that_is_no_number_of_seconds_is_refused(given):
+    with pytest.raises(ConfigurationError, match="number of seconds"):
+        load(WATCHDOG_LOOP_SECONDS=given)

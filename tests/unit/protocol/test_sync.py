@@ -1,10 +1,13 @@
 import asyncio
+import base64
+import threading
 import time
+from typing import ClassVar
 
 import pytest
 
-from aiopype import Processor, Source, SyncProtocol
-from aiopype.errors import CodecError, EmitError, HandlerError
+from aiopype import PermanentError, Processor, Source, SyncProtocol
+from aiopype.errors import CodecError, EmitError
 
 
 class Splitter(Processor):
@@ -25,6 +28,9 @@ class Splitter(Processor):
         self.emit("half", number)
         raise LookupError("mine")
 
+    def fail_permanently(self, number):
+        raise PermanentError("never")
+
     async def fail_later(self, number):
         self.fail(number)
 
@@ -33,8 +39,17 @@ class Splitter(Processor):
 
 
 @pytest.fixture
-def protocol():
-    return SyncProtocol()
+def waits():
+    """The delays before tries; nobody waits for them."""
+    return []
+
+
+@pytest.fixture
+def protocol(waits):
+    async def wait(seconds):
+        waits.append(seconds)
+
+    return SyncProtocol(waits.append, wait)
 
 
 @pytest.fixture
@@ -264,48 +279,161 @@ async def test_functions_and_coroutines_run_in_the_order_of_their_subscriptions(
 # --- failures
 
 
-def test_what_a_handler_raises_comes_back_to_the_source_as_its_cause(source, splitter):
+def letters(collected):
+    return [letter for (letter,) in collected.got]
+
+
+@pytest.fixture
+def errors(splitter, protocol, collector):
+    """Collects the `error` events of the splitter."""
+    found = collector("m.errors", protocol)
+    splitter.on("error", found.take)
+    return found
+
+
+def test_an_event_that_fails_for_good_becomes_an_error_event(source, splitter, errors):
     source.on("number", splitter.fail)
 
-    with pytest.raises(HandlerError, match=r"LookupError in .*m.splitter.fail: mine") as failure:
-        source.emit("number", 1)
-    assert isinstance(failure.value.__cause__, LookupError)
+    source.emit("number", 1, key="k")
+
+    (letter,) = letters(errors)
+    assert (letter["error"], letter["message"], letter["tries"]) == ("LookupError", "mine", 10)
+    assert base64.b64decode(letter["value"]) == b"[1]"
+    assert base64.b64decode(letter["key"]) == b"k"
+    assert letter["topic"] == "m.source.number"
+    assert "offset" not in letter
+    assert "partition" not in letter
 
 
-async def test_what_a_coroutine_raises_comes_back_to_the_source_as_its_cause(source, splitter):
+async def test_an_event_whose_coroutine_fails_for_good_becomes_an_error_event(
+    source, splitter, errors
+):
     source.on("number", splitter.fail_later)
 
-    with pytest.raises(HandlerError, match=r"LookupError in .*fail_later: mine") as failure:
-        await source.emit_async("number", 1)
-    assert isinstance(failure.value.__cause__, LookupError)
+    await source.emit_async("number", 1)
+
+    assert [(letter["error"], letter["tries"]) for letter in letters(errors)] == [
+        ("LookupError", 10)
+    ]
+
+
+def test_a_failing_handler_is_tried_again_after_growing_delays(source, splitter, waits):
+    source.on("number", splitter.fail)
+
+    source.emit("number", 1)
+
+    assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert len(waits) == 9
+
+
+async def test_what_the_last_try_emitted_goes_on_once(source, protocol, sink, waits):
+    class Flaky(Splitter):
+        tried = 0
+
+        async def later(self, number):
+            self.emit("half", number)
+            self.tried += 1
+            if self.tried < 3:
+                raise OSError
+
+    flaky = Flaky("m.flaky", protocol)
+    source.on("number", flaky.later)
+    flaky.on("half", sink.take)
+
+    await source.emit_async("number", 1)
+
+    assert sink.got == [(1,)]
+    assert waits == [0.1, 0.2]
+
+
+def test_a_permanent_error_is_not_tried_again(source, protocol, splitter, errors, waits):
+    source.on("number", splitter.fail_permanently)
+
+    source.emit("number", 1)
+
+    assert [letter["tries"] for letter in letters(errors)] == [1]
+    assert waits == []
+
+
+def test_a_dead_letter_is_logged_with_its_traceback(source, splitter, caplog):
+    source.on("number", splitter.fail)
+
+    source.emit("number", 1)
+
+    (logged,) = caplog.records
+    assert logged.levelname == "ERROR"
+    assert "m.source.number -> m.splitter.fail: LookupError: mine; tried 10 times" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 def test_what_a_failed_handler_emitted_is_dropped(source, splitter, sink):
     source.on("number", splitter.fail)
     splitter.on("half", sink.take)
 
-    with pytest.raises(HandlerError):
-        source.emit("number", 1)
+    source.emit("number", 1)
 
     assert sink.got == []
 
 
-def test_the_source_can_go_on_after_a_failure(source, splitter, sink):
-    source.on("number", sink.take)
+def test_the_pipeline_goes_on_after_a_failure(source, splitter, sink):
     source.on("number", splitter.fail)
+    source.on("number", sink.take)
 
     for n in (1, 2):
-        with pytest.raises(HandlerError):
-            source.emit("number", n)
+        source.emit("number", n)
 
     assert sink.got == [(1,), (2,)]
 
 
-def test_a_function_that_returns_an_awaitable_is_refused(source, splitter):
+def test_a_failing_handler_of_errors_does_not_go_on_for_ever(source, splitter, protocol, sink):
+    source.on("number", splitter.fail)
+    splitter.on("error", splitter.fail)
+    splitter.on("error", sink.take)
+
+    source.emit("number", 1)
+
+    assert [letter["subscription"] for (letter,) in sink.got] == [
+        "m.source.number -> m.splitter.fail"
+    ]
+    assert protocol.progress.topics["m.splitter.error"].emitted == 2
+
+
+def test_a_function_that_returns_an_awaitable_fails(source, splitter, errors):
     source.on("number", splitter.emit_async_without_await)
 
-    with pytest.raises(HandlerError, match="declare the handler with `async def`"):
-        source.emit("number", 1)
+    source.emit("number", 1)
+
+    (letter,) = letters(errors)
+    assert "declare the handler with `async def`" in letter["message"]
+
+
+def test_a_source_may_emit_an_error(source, sink):
+    source.on("error", sink.take)
+
+    source.emit("error", OSError("no route"), 7)
+
+    ((letter,),) = sink.got
+    assert (letter["component"], letter["error"], letter["message"], letter["args"]) == (
+        "m.source", "OSError", "no route", [7],
+    )  # fmt: skip
+
+
+async def test_a_blocking_handler_does_not_block_the_loop_of_its_source(source, protocol):
+    class Blocking(Processor):
+        blocking = True
+        threads: ClassVar = []
+
+        def wait(self, number):
+            self.threads.append(threading.current_thread())
+
+    source.on("number", Blocking("m.blocking", protocol).wait)
+
+    await source.emit_async("number", 1)
+    source.emit("number", 2)
+
+    first, second = Blocking.threads
+    assert first is not threading.main_thread()
+    assert second is threading.main_thread()
 
 
 # --- once

@@ -1,0 +1,85 @@
+"""The flow a command is about, and where its broker is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import click
+
+from aiopype.errors import BrokerError, TargetError
+from aiopype.flow import AsyncFlow, embedded_folder
+from aiopype.graph import Graph
+from aiopype.settings import Settings
+from aiopype.target import load_flow
+
+__all__ = ["Connection", "connection_to", "named"]
+
+
+class Connection(NamedTuple):
+    """What it takes to look into the topics of a flow.
+
+    Attributes:
+        group: the flow's consumer group.
+        brokers: `host:port,...`.
+        security: from `connection_options`.
+        graph: the flow, as it runs on Kafka.
+        managers: their names.
+    """
+
+    group: str
+    brokers: str
+    security: dict[str, Any]
+    graph: Graph
+    managers: tuple[str, ...]
+
+
+def named(target: str | None) -> str:
+    """Return the target a command is about: the given one, or that of the project.
+
+    Raises:
+        UsageError: there is none.
+    """
+    target = target or Settings.default_flow()
+    if target is None:
+        raise click.UsageError(
+            "no flow is named: give TARGET, or set AIOPYPE_FLOW or flow in [tool.aiopype]"
+        )
+    return target
+
+
+def connection_to(target: str | None, broker: str | None) -> Connection:
+    """Return how to reach the topics of the flow of a target; starts and connects nothing.
+
+    Raises:
+        UsageError: no flow is named.
+        ConfigurationError: there is no such flow, or something is wrong with it.
+        BrokerError: no broker is configured, and no embedded one runs.
+    """
+    from aiopype.transport.security import connection_options  # noqa: PLC0415 - loads aiokafka
+
+    target = named(target)
+    flow = load_flow(target)
+    if not isinstance(flow, AsyncFlow):
+        raise TargetError(f"{target} is a Flow, which runs in process; it has no topics to look at")
+    settings = Settings.load(flow.config, flow.name, broker=broker)
+    graph = flow.build_for_kafka(settings).protocol.graph
+    return Connection(
+        settings.group,
+        settings.broker or _embedded(settings),
+        connection_options(settings),
+        graph,
+        settings.flows,
+    )
+
+
+def _embedded(settings: Settings) -> str:
+    from aiopype import broker  # noqa: PLC0415 - costs nothing where a cluster is configured
+
+    folder = embedded_folder(settings)
+    address = broker.find(folder)
+    if address is None:
+        raise BrokerError(
+            f"no broker is configured, and none runs in {folder}; start the flow first, or give "
+            "--broker or AIOPYPE_BROKER"
+        )
+    return address

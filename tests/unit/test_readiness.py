@@ -1,0 +1,120 @@
+from types import SimpleNamespace
+
+import pytest
+
+from aiopype import SyncProtocol
+from aiopype.health import Health, Problem
+from aiopype.pipelines import Pipelines
+from aiopype.readiness import Fetching, add_checks
+from aiopype.restarts import RestartPolicy
+from aiopype.watchdog import Condition
+
+
+@pytest.fixture
+def pipelines(declare, numbers):
+    """The pipelines of a manager `quotes` with a source."""
+    declare(
+        lambda manager: numbers(manager.build_processor_name("source"), manager.handler),
+        name="quotes",
+    )
+    return Pipelines(["quotes"], SyncProtocol())
+
+
+@pytest.fixture
+def app():
+    """An app that has had its assignment."""
+    return SimpleNamespace(rebalancing=False, rebalancing_count=1, should_stop=False)
+
+
+@pytest.fixture
+def seen():
+    """What the consumer is at, which a test changes."""
+    return [Condition()]
+
+
+@pytest.fixture
+def health(app, seen, pipelines):
+    made = Health("flow")
+    add_checks(made, app, lambda: seen[0], pipelines)
+    return made
+
+
+def test_a_worker_that_has_had_its_assignment_is_ready(health):
+    # Also when it was an empty one.
+    assert health.report() | {"managers": {}} == {
+        "flow": "flow", "is_ready": True, "problems": {}, "managers": {}, "sources": {},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("group", {"rebalancing_count": 0}, "first assignment"),
+        ("group", {"rebalancing": True}, "being assigned anew"),
+        ("worker", {"should_stop": True}, "stops"),
+    ],
+)
+def test_what_the_app_says_makes_it_not_ready(health, app, name, change, reason):
+    vars(app).update(change)
+
+    problems = health.problems()
+
+    assert list(problems) == [name]
+    assert reason in problems[name].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "condition"),
+    [("broker", Condition(is_connected=False)), ("group", Condition(is_member=False))],
+)
+def test_what_the_consumer_says_makes_it_not_ready(health, seen, name, condition):
+    seen[0] = condition
+
+    assert list(health.problems()) == [name]
+
+
+async def test_a_manager_that_is_down_makes_it_not_ready(health, pipelines):
+    pipelines.supervisor.fail("quotes", LookupError(), "what")
+
+    report = health.report()
+
+    assert list(report["problems"]) == ["manager quotes"]
+    assert report["managers"]["quotes"]["state"] == "restarting"
+    pipelines.supervisor.stop()
+
+
+async def test_a_source_that_is_down_makes_it_not_ready(health, pipelines):
+    pipelines.protocol.progress.sources.add("quotes.source")
+    pipelines.supervisor.add("quotes.source", RestartPolicy(failures=0))
+    pipelines.supervisor.fail("quotes.source", LookupError(), "what")
+
+    report = health.report()
+
+    assert list(report["problems"]) == ["source quotes.source"]
+    assert report["managers"]["quotes"]["state"] == "running"
+    assert report["sources"]["quotes.source"]["state"] == "quarantined"
+    pipelines.supervisor.stop()
+
+
+# --- fetching
+
+
+def test_partitions_with_room_that_are_not_fetched_are_a_problem(seen):
+    now = [0.0]
+    check = Fetching(lambda: seen[0], lambda: now[0])
+    seen[0] = Condition(fetches={"m.in[1]": 7, "m.in[0]": 7, "m.in[2]": 1})
+    assert check() is None
+
+    now[0] = 16
+    seen[0] = Condition(fetches={"m.in[1]": 7, "m.in[0]": 7, "m.in[2]": 2})
+
+    assert check() == Problem("m.in[0] and 1 more: not fetched for more than 15 s")
+
+
+def test_partitions_that_are_fetched_or_had_no_room_meanwhile_are_none(seen):
+    now = [0.0]
+    check = Fetching(lambda: seen[0], lambda: now[0])
+    for fetches in ({"m.in[0]": 1}, {}, {"m.in[0]": 1}, {"m.in[0]": 2}):
+        seen[0] = Condition(fetches=fetches)
+        assert check() is None
+        now[0] += 20
