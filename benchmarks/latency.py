@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer
 
 from benchmarks.measure import running
 from benchmarks.records import Topics
-from benchmarks.workload import Job, key, quote
+from benchmarks.workload import Job, broken, key, quote
 
 __all__ = ["PER_SECOND", "Latency", "latency"]
 
@@ -35,25 +35,33 @@ class Latency(NamedTuple):
     p99: float
 
 
-def latency(job: Job, command: Sequence[str], folder: Path) -> Latency:
-    """Send events at a steady pace through a pipeline that is warm, and time each."""
+def latency(
+    job: Job, command: Sequence[str], folder: Path, failing: bytes | None = None
+) -> Latency:
+    """Send events at a steady pace through a pipeline that is warm, and time each.
+
+    Arguments:
+        failing: a key whose events no handler can take; those of the others are timed.
+    """
     with Topics(job), running(job, command, folder) as process:
-        ends = _Ends(job)
+        ends = _Ends(job, failing)
         try:
             works = ends.warm_up(process)
             taken = ends.measure() if works else []
         finally:
             ends.close()
     if len(taken) < 2:
-        return Latency(len(taken), _COUNT, float("nan"), float("nan"))
+        return Latency(len(taken), ends.expected, float("nan"), float("nan"))
     cuts = statistics.quantiles(taken, n=100)
-    return Latency(len(taken), _COUNT, cuts[49] * 1000, cuts[98] * 1000)
+    return Latency(len(taken), ends.expected, cuts[49] * 1000, cuts[98] * 1000)
 
 
 class _Ends:
     """The producer before a pipeline and the consumer after it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, failing: bytes | None) -> None:
+        self.expected = _COUNT
+        self._failing = failing
         self._job = job
         self._sent = 0
         self._producer = Producer({"bootstrap.servers": job.broker, "linger.ms": 0})
@@ -86,11 +94,14 @@ class _Ends:
 
     def measure(self) -> list[float]:
         """The seconds each event took, from the moment it was due."""
+        first = self._sent
+        self.expected = sum(key(first + i) != self._failing for i in range(_COUNT))
         start = time.time() + 0.1
+        end = start + _COUNT / PER_SECOND + _LATE_SECONDS
         sender = threading.Thread(target=self._send_all, args=(start,))
         sender.start()
         taken: list[float] = []
-        while len(taken) < _COUNT and time.time() < start + _COUNT / PER_SECOND + _LATE_SECONDS:
+        while len(taken) < self.expected and time.time() < end:
             due = self._receive(0.1)
             if due is not None:
                 taken.append(time.time() - due)
@@ -107,6 +118,8 @@ class _Ends:
     def _send(self, due: float) -> None:
         # Its time goes through the pipeline as the quote's.
         value = quote(self._sent, utctime=repr(due))
+        if key(self._sent) == self._failing:
+            value = broken(value)
         self._producer.produce(self._job.raw, value, key=key(self._sent))
         self._producer.poll(0)
         self._sent += 1

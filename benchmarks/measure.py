@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psutil
 
 from benchmarks.records import Output, Topics
-from benchmarks.workload import Job
+from benchmarks.workload import Job, quote
 
 __all__ = ["Run", "running", "throughput"]
 
@@ -52,14 +52,27 @@ class Run:
     """The last lines that the pipeline wrote, for when it went wrong."""
 
 
-def throughput(job: Job, command: Sequence[str], count: int, folder: Path) -> Run:
-    """Run a pipeline over an input of so many events, all of it there before it starts."""
+def throughput(
+    job: Job,
+    command: Sequence[str],
+    count: int,
+    folder: Path,
+    *,
+    value: Callable[[int], bytes] = quote,
+    rows: int | None = None,
+) -> Run:
+    """Run a pipeline over an input of so many events, all of it there before it starts.
+
+    Arguments:
+        value: an event's value, from its index.
+        rows: how many rows come of them; one of each if not given.
+    """
     with Topics(job) as topics:
-        topics.write(count)
+        topics.write(count, value)
         time.sleep(_SETTLE_SECONDS)
         started = time.time()
         with running(job, command, folder) as process:
-            samples = _watch(process, topics, count)
+            samples = _watch(process, topics, count if rows is None else rows)
         output = topics.read(count)
     seconds = max(output.last - output.started, 0.001)
     spent = _processor(samples, output.last) - _processor(samples, output.started)

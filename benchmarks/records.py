@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import orjson
@@ -84,8 +84,8 @@ class Topics:
         for deleted in self._admin.delete_topics(names).values():
             deleted.result()
 
-    def write(self, count: int) -> None:
-        """Write the whole input."""
+    def write(self, count: int, value: Callable[[int], bytes] = quote) -> None:
+        """Write the whole input, each event's value made from its index."""
         producer = Producer(
             {
                 "bootstrap.servers": self.job.broker,
@@ -99,7 +99,7 @@ class Topics:
             }
         )
         for index in range(count):
-            producer.produce(self.job.raw, quote(index), key=key(index))
+            producer.produce(self.job.raw, value(index), key=key(index))
             if index % 1000 == 0:
                 producer.poll(0)
         if producer.flush(60):

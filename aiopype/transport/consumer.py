@@ -17,7 +17,7 @@ from mode import Service
 from mode.utils.futures import maybe_async
 
 from aiopype.errors import DeliveryError, OwnershipLost
-from aiopype.thread_pool import DaemonThreads
+from aiopype.execution import DaemonThreads
 from aiopype.transport.batches import Batch
 from aiopype.transport.ledger import Ledger
 from aiopype.transport.partition import Partition

@@ -124,8 +124,16 @@ def test_a_partition_that_comes_back_begins_anew(progress):
 class FakeDelivery:
     """Makes batches durable, or raises."""
 
+    trusts_memory = False
+
     def __init__(self, error=None):
         self.error = error
+
+    async def open(self, partition):
+        return "opened"
+
+    async def keep(self, partitions):
+        return "kept"
 
     async def deliver(self, batch):
         if self.error:
@@ -137,6 +145,22 @@ def batch(record):
     partition = SimpleNamespace(topic=SimpleNamespace(name="t"), number=2)
     records = [record(offset=4, timestamp=8_000), record(offset=5, timestamp=9_000)]
     return SimpleNamespace(partition=partition, records=records, position=7)
+
+
+async def test_all_else_of_a_delivery_that_is_counted_is_its_own():
+    delivery = FakeDelivery()
+    counted = _Counted(delivery, None)
+
+    assert (await counted.open(None), await counted.keep([])) == ("opened", "kept")
+    assert counted.trusts_memory is False
+
+
+async def test_events_that_waited_are_not_counted_again(progress, batch):
+    batch.position = None
+
+    await _Counted(FakeDelivery(), progress).deliver(batch)
+
+    assert not progress.topics
 
 
 async def test_a_batch_is_counted_when_it_is_durable(progress, batch):

@@ -6,10 +6,11 @@ from time import monotonic, sleep
 
 import pytest
 
-from aiopype import Processor, execution
+from aiopype import Processor
 from aiopype.emitter import current_outbox
 from aiopype.errors import CodecError, EmitError, HandlerError
 from aiopype.execution import Failure, run, run_async, run_batch
+from aiopype.execution.calls import SLICE_SECONDS
 
 
 class Falsy(Exception):
@@ -71,7 +72,7 @@ class Worker(Processor):
 
     def block(self, n):
         self.seen.append(n)
-        until = monotonic() + execution.SLICE_SECONDS * 1.5
+        until = monotonic() + SLICE_SECONDS * 1.5
         while monotonic() < until:
             pass
 

@@ -7,7 +7,7 @@ from concurrent.futures import wait
 
 import pytest
 
-from aiopype.thread_pool import DaemonThreads
+from aiopype.execution.thread_pool import DaemonThreads
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_no_call_is_taken_after_the_end(threads):
 
 def test_a_call_that_never_ends_does_not_hold_up_the_interpreter():
     program = (
-        "import threading; from aiopype.thread_pool import DaemonThreads; "
+        "import threading; from aiopype.execution.thread_pool import DaemonThreads; "
         "DaemonThreads().submit(threading.Event().wait)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=20)

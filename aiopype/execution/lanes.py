@@ -11,11 +11,11 @@ from itertools import chain
 from time import monotonic
 from typing import Any
 
-from aiopype.calls import SLICE_SECONDS, TimeLimit, call
 from aiopype.emitter import Outbox, current_outbox
 from aiopype.event import Emitted, Record
+from aiopype.execution.calls import SLICE_SECONDS, TimeLimit, call
+from aiopype.execution.outcome import Failure, Outcome, holds_its_key
 from aiopype.graph import Subscription
-from aiopype.outcome import Failure, Outcome, holds_its_key
 
 __all__ = ["run_concurrently"]
 

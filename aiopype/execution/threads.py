@@ -8,11 +8,11 @@ from concurrent.futures import Executor
 from contextvars import copy_context
 from time import monotonic
 
-from aiopype.calls import call
 from aiopype.emitter import Outbox
 from aiopype.event import Emitted, Record
+from aiopype.execution.calls import call
+from aiopype.execution.outcome import Failure, Outcome, holds_its_key
 from aiopype.graph import Subscription
-from aiopype.outcome import Failure, Outcome, holds_its_key
 
 __all__ = ["run_in_threads"]
 

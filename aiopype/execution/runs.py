@@ -11,13 +11,13 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from time import monotonic
 
-from aiopype.calls import SLICE_SECONDS, TimeLimit, call, call_async, refuse_awaitable
 from aiopype.emitter import Outbox, current_outbox
 from aiopype.event import Emitted, Record
+from aiopype.execution.calls import SLICE_SECONDS, TimeLimit, call, call_async, refuse_awaitable
+from aiopype.execution.lanes import run_concurrently
+from aiopype.execution.outcome import Failure, Outcome, holds_its_key
+from aiopype.execution.threads import run_in_threads
 from aiopype.graph import Subscription
-from aiopype.lanes import run_concurrently
-from aiopype.outcome import Failure, Outcome, holds_its_key
-from aiopype.threads import run_in_threads
 
 __all__ = ["Failure", "Outcome", "run", "run_async", "run_batch"]
 
