@@ -386,7 +386,11 @@ def test_a_process_is_ended_with_reason_threads_and_tasks_on_standard_error():
 def test_a_lock_of_logging_that_is_held_for_ever_holds_up_the_end_for_seconds_only():
     began = time.monotonic()
 
-    ended = end("threading.Thread(target=lambda: handler.acquire(), daemon=True).start()")
+    # By a thread that lives on: one that is over may give its number to the next, which owns the
+    # lock then.
+    held = "held, never = threading.Event(), threading.Event()"
+    hold = "lambda: (handler.acquire(), held.set(), never.wait())"
+    ended = end(f"{held}; threading.Thread(target={hold}, daemon=True).start(); held.wait()")
 
     assert ended.returncode == EXIT_STATUS
     assert "Task 'agent of t'" in ended.stderr
