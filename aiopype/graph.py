@@ -13,7 +13,7 @@ from aiopype.codec import Invoke, bind
 from aiopype.dead_letters import unless_deep
 from aiopype.errors import GraphError
 from aiopype.letter_log import LetterLog
-from aiopype.topics import ERROR, Topic, TopicPlan
+from aiopype.topics import ERROR, Topic, TopicPlan, is_legal, parked_name
 
 __all__ = ["Graph", "Handler", "Subscription", "manager_of"]
 
@@ -164,6 +164,12 @@ class Graph:
             )
         _refuse_conditions(handler, f"{owner}.{handler.__name__} of event {event!r}")
         topic = self.topic(component, event)
+        if not is_legal(parked_name(topic.name)):
+            raise GraphError(
+                f"topic {topic.name!r} is too long to be handled: its waiting events have the "
+                f"topic {parked_name(topic.name)!r}, and 249 characters are the most; "
+                "rename the component or the event"
+            )
         self._subscriptions.setdefault(topic, []).append(
             Subscription(topic, owner, handler, self.topic(owner, ERROR), once=once)
         )

@@ -13,6 +13,8 @@ from aiopype.topics.topic import (
     RECORD_BYTES,
     Topic,
     TopicSpec,
+    is_legal,
+    parked_name,
     topic_name,
 )
 
@@ -24,6 +26,8 @@ __all__ = [
     "Topic",
     "TopicPlan",
     "TopicSpec",
+    "is_legal",
+    "parked_name",
     "read_plan",
     "topic_name",
 ]

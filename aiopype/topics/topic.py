@@ -17,6 +17,7 @@ __all__ = [
     "Topic",
     "TopicSpec",
     "is_legal",
+    "parked_name",
     "topic_name",
 ]
 
@@ -82,13 +83,16 @@ class Topic:
         spec: what is wanted of it.
         partitions: how many the broker has, or None as long as that is unknown.
         largest: bytes of key and value that fit into a record of it at most.
+        follows: whether its records have the partition's number of what they came of, always.
         needs_key: whether it is compacted, so that the broker refuses records without a key.
 
     Raises:
         GraphError: the broker would refuse the name.
     """
 
-    __slots__ = ("component", "event", "largest", "name", "needs_key", "partitions", "spec")
+    __slots__ = (
+        "component", "event", "follows", "largest", "name", "needs_key", "partitions", "spec",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -104,6 +108,7 @@ class Topic:
         self.name = f"{namespace}.{name}" if namespace else name
         self.partitions: int | None = None
         self.largest = LARGEST_BYTES - RECORD_BYTES
+        self.follows = False
         self.needs_key = False
         if not is_legal(self.name):
             raise GraphError(
@@ -128,6 +133,11 @@ class Topic:
 
     def __repr__(self) -> str:
         return f"<Topic {self.name} partitions={self.partitions}>"
+
+
+def parked_name(name: str) -> str:
+    """Return what the topic of the waiting events of a topic is called."""
+    return f"{name}.parked"
 
 
 def is_legal(name: str) -> bool:

@@ -216,11 +216,14 @@ class Consumer(driver.Consumer):
                     await self.ledger.commit(consumer)  # what is due is done
                     committed = await consumer.committed(tp)
                     position = max(committed or 0, known or 0)
-                    if known is not None and (committed or 0) < known:
-                        logger.error(
-                            "%r: the group says %s, this worker had committed %d and goes on there",
-                            partition, committed, known,
+                    if position > (committed or 0):
+                        # A batch without outputs whose commit was taken back for a transaction
+                        # that failed; or somebody has set the group's position back.
+                        logger.warning(
+                            "%r: the group says %s; this worker goes on at %d, before which all "
+                            "is done", partition, committed, position,
                         )  # fmt: skip
+                        self.ledger.done(tp.topic, tp.partition, position)
                 if position:
                     consumer.seek(tp, position)
                 else:

@@ -61,7 +61,7 @@ def pack(
     open_batches: dict[tuple[str, int], Any] = {}
     topic = target = append = None
     for event_topic, key, value, timestamp, inherited in emitted:
-        if inherited and event_topic.partitions == partitions:
+        if inherited and (event_topic.partitions == partitions or event_topic.follows):
             event_target = partition
         elif key is not None:
             event_target = partition_of(key, event_topic.partitions or 1)

@@ -11,7 +11,7 @@ from aiokafka import errors as kafka_errors
 
 from aiopype.errors import DeliveryError
 from aiopype.graph import Graph
-from aiopype.topics import LARGEST_BYTES, Topic, TopicSpec
+from aiopype.topics import LARGEST_BYTES, Topic, TopicSpec, parked_name
 from aiopype.transport.admin import Admin
 
 __all__ = ["ParkedTopics"]
@@ -51,11 +51,11 @@ class ParkedTopics:
     def topic(self, of: Topic) -> Topic:
         """Return the topic of the waiting events of a topic: `<topic>.parked`."""
         if of not in self._topics:
-            # As many partitions as the other: an entry has the number of its event's. And twice
-            # its limit: an entry is a little larger than its event.
+            # Twice the limit of the other: an entry is a little larger than its event.
             configs = CONFIGS | {"max.message.bytes": str(2 * max(LARGEST_BYTES, of.largest))}
-            spec = TopicSpec(of.partitions, of.spec.replication, configs, f"{of.name}.parked")
-            self._topics[of] = Topic(of.component, f"{of.event}.parked", spec)
+            spec = TopicSpec(of.partitions, of.spec.replication, configs, parked_name(of.name))
+            topic = self._topics[of] = Topic(of.component, f"{of.event}.parked", spec)
+            topic.follows = True
         return self._topics[of]
 
     def need(self, topic: Topic) -> None:

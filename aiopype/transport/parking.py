@@ -121,7 +121,7 @@ class Parking:
                 if lane[0].due <= now and len(found) < ROUND_EVENTS:
                     found += list(lane)[: ROUND_EVENTS - len(found)]
             if found:
-                return index, sorted(found, key=lambda attempt: attempt.record.offset)
+                return index, sorted(found, key=_offset)
         return None
 
     # --- what the topic is told
@@ -169,12 +169,13 @@ class Parking:
     # --- memory
 
     def add(self, parked: Iterable[tuple[int, Attempt]]) -> None:
-        """Let events wait whose entries are durable."""
+        """Let events wait whose entries are durable; one that waits already is left as it is."""
         for index, attempt in parked:
-            key = attempt.record.key
-            lane = self._lanes[index].setdefault(
-                attempt.record.offset if key is None else key, deque()
-            )
+            lane = self._lanes[index].setdefault(_lane_of(attempt), deque())
+            offset = attempt.record.offset
+            # At least once a batch may be handled again although its entries were written.
+            if lane and offset <= lane[-1].record.offset and offset in {*map(_offset, lane)}:
+                continue
             lane.append(attempt)
             self.count += 1
             self._bytes += _size(attempt)
@@ -240,6 +241,10 @@ class Parking:
 def _lane_of(attempt: Attempt) -> bytes | int:
     record = attempt.record
     return record.offset if record.key is None else record.key
+
+
+def _offset(attempt: Attempt) -> int:
+    return attempt.record.offset
 
 
 def _size(attempt: Attempt) -> int:

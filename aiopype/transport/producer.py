@@ -116,7 +116,8 @@ class Producer(Service):
             if isinstance(error, TOO_LARGE) and self._limits.look_again(emitted):
                 raise DeliveryError(f"the limits of topics have changed: {error!r}") from error
             raise OutputRefused(f"{type(error).__name__}: {error}") from error
-        except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+        except (kafka_errors.KafkaError, TimeoutError, OSError, AssertionError) as error:
+            # AssertionError: a partition that this producer does not know of yet.
             self._discard(producer)
             raise DeliveryError(
                 f"writing events: {type(error).__name__} {error}".strip()

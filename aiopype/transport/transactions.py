@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -133,7 +133,7 @@ class TransactionalProducer:
         if offsets:
             offered = AddOffsetsToTxnRequest(*self._identity, group)
             # One connection, whose requests the broker takes one after the other.
-            await asyncio.gather(self._ask(partitions), self._ask(offered))
+            await _together(self._ask(partitions), self._ask(offered))
         else:
             await self._ask(partitions)
         await self._write(packed)
@@ -215,7 +215,7 @@ class TransactionalProducer:
             for tp, data in left.items():
                 by_leader[await self._leader(tp)][tp] = data
             answers = [self._produce(leader, its_own) for leader, its_own in by_leader.items()]
-            left = {tp: left[tp] for found in await asyncio.gather(*answers) for tp in found}
+            left = {tp: left[tp] for found in await _together(*answers) for tp in found}
             if not left:
                 return
             await asyncio.sleep(next(delays))
@@ -249,6 +249,19 @@ class TransactionalProducer:
                         raise error
                     again.append(TopicPartition(topic, partition))
         return again
+
+
+async def _together(*waits: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Await all of these; when one fails none of the others goes on."""
+    tasks = [asyncio.create_task(wait, name="a request of a transaction") for wait in waits]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        left = [task for task in tasks if not task.done()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
 
 
 def _by_topic(entries: Mapping[Any, Any]) -> list[tuple[str, list[Any]]]:

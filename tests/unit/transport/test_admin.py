@@ -6,9 +6,12 @@ import pytest
 from aiokafka import errors as kafka_errors
 
 from aiopype.errors import BrokerError
-from aiopype.topics import Topic, TopicSpec
+from aiopype.topics import LARGEST_BYTES, RECORD_BYTES, Topic, TopicSpec
 from aiopype.transport import admin as admin_module
 from aiopype.transport.admin import Admin
+
+#: Settings that are asked for of each topic.
+LIMITS = ["max.message.bytes", "cleanup.policy"]
 
 UNKNOWN = kafka_errors.UnknownTopicOrPartitionError.errno
 NO_LEADER = kafka_errors.LeaderNotAvailableError.errno
@@ -26,13 +29,15 @@ class FakeClient:
         refusals: error code and text of topics that cannot be created.
         created: every topic that was asked to be created.
         configs: the settings of topics.
-        asked: the settings that were asked for, by topic.
+        asked: the settings that were asked for, by topic, once for each time.
+        grown: topics that were given more partitions, with how many.
     """
 
     def __init__(self):
         self.topics, self.hidden, self.codes, self.refusals = {}, {}, {}, {}
         self.created, self.replications = [], []
         self.configs, self.asked = {}, {}
+        self.grown = []
         self.unreachable = None
         self.is_closed = False
 
@@ -61,11 +66,23 @@ class FakeClient:
         await asyncio.sleep(0)
         found = []
         for resource in resources:
-            self.asked[resource.name] = list(resource.configs)
-            entries = [(k, v, False, 5, False) for k, v in self.configs[resource.name].items()]
+            self.asked.setdefault(resource.name, []).append(list(resource.configs))
+            has = self.configs.get(resource.name, {})
+            entries = [(k, has[k], False, 5, False) for k in resource.configs if k in has]
             code, text = self.refusals.get(resource.name, (0, None))
             found.append((code, text, 2, resource.name, [] if code else entries))
         return [SimpleNamespace(resources=found)]
+
+    async def create_partitions(self, wanted):
+        await asyncio.sleep(0)
+        answers = []
+        for name, new in wanted.items():
+            self.grown.append((name, new.total_count))
+            code, text = self.refusals.get(name, (0, None))
+            if code == 0:
+                self.topics[name] = new.total_count
+            answers.append((name, code, text))
+        return SimpleNamespace(topic_errors=answers)
 
     async def describe_topics(self, names):
         await asyncio.sleep(0)
@@ -243,7 +260,7 @@ async def test_an_existing_topic_that_is_as_its_file_says_is_not_spoken_of(
     await admin.ensure(said(partitions=4, replication=1, configs=configs))
 
     assert caplog.text == ""
-    assert client.asked == {"m.c.one": list(configs)}
+    assert client.asked["m.c.one"][0] == list(configs)
 
 
 async def test_what_a_file_does_not_say_is_not_compared(admin, client, said, caplog):
@@ -252,7 +269,7 @@ async def test_what_a_file_does_not_say_is_not_compared(admin, client, said, cap
     await admin.ensure(said())
 
     assert caplog.text == ""
-    assert client.asked == {}
+    assert client.asked == {"m.c.one": [LIMITS]}
 
 
 async def test_an_existing_topic_that_differs_is_reported_with_how_to_change_it(
@@ -311,6 +328,120 @@ async def test_settings_that_may_not_be_seen_are_said_and_do_not_stop_the_flow(
         "settings of topic m.c.one cannot be compared: TopicAuthorizationFailedError"
     ]
     assert unresolved == set()
+
+
+# --- what records a topic takes
+
+
+async def known(admin, topics):
+    """Have one topic made known, and return it."""
+    unresolved = topics("one")
+    (topic,) = unresolved
+    await admin.ensure(unresolved)
+    return topic
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_the_largest_value_is_the_brokers_limit_less_what_a_record_adds(
+    admin, client, topics, is_there
+):
+    if is_there:
+        client.topics["m.c.one"] = 4
+    client.configs["m.c.one"] = {"max.message.bytes": "5000", "cleanup.policy": "delete"}
+
+    topic = await known(admin, topics)
+
+    assert topic.largest == 5_000 - RECORD_BYTES
+    assert not topic.needs_key
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete,compact"])
+async def test_records_of_a_compacted_topic_need_a_key(admin, client, topics, policy):
+    client.configs["m.c.one"] = {"cleanup.policy": policy}
+
+    assert (await known(admin, topics)).needs_key
+
+
+async def test_where_the_settings_may_not_be_seen_kafkas_defaults_count(
+    admin, client, topics, caplog
+):
+    client.topics["m.c.one"] = 4
+    client.refusals["m.c.one"] = (FORBIDDEN, None)
+
+    topic = await known(admin, topics)
+
+    assert topic.largest == LARGEST_BYTES - RECORD_BYTES
+    assert not topic.needs_key
+    assert topic.partitions == 4
+    assert caplog.text == ""
+
+
+async def test_a_topic_that_is_asked_for_again_has_its_new_limit(admin, client, topics):
+    client.configs["m.c.one"] = {"max.message.bytes": "5000"}
+    topic = await known(admin, topics)
+
+    client.configs["m.c.one"] = {"max.message.bytes": "9000", "cleanup.policy": "compact"}
+    await admin.ensure({topic})
+
+    assert topic.largest == 9_000 - RECORD_BYTES
+    assert topic.needs_key
+
+
+async def test_a_topic_is_not_known_before_its_limits_are(admin, client, topics):
+    async def describe_configs(resources):
+        raise kafka_errors.RequestTimedOutError
+
+    client.describe_configs = describe_configs
+    unresolved = topics("one")
+    (topic,) = unresolved
+
+    with pytest.raises(kafka_errors.RequestTimedOutError):
+        await admin.ensure(unresolved)
+
+    assert unresolved == {topic}
+    assert topic.partitions is None
+
+
+# --- more partitions
+
+
+async def test_a_topic_is_given_as_many_partitions_as_it_needs(admin, client):
+    client.topics["one"] = 2
+
+    await admin.grow("one", 2, 6)
+
+    assert client.grown == [("one", 6)]
+    assert await admin.partitions(["one"]) == {"one": 6}
+
+
+@pytest.mark.parametrize("has", [6, 8])
+async def test_a_topic_that_has_enough_is_left_as_it_is(admin, client, has):
+    await admin.grow("one", has, 6)
+
+    assert client.grown == []
+
+
+async def test_new_partitions_are_waited_for_until_the_brokers_know_them(admin, client):
+    client.topics["one"] = 2
+    described = []
+
+    async def describe_topics(names):
+        partitions = [{"error_code": 0}] * (6 if len(described) == 2 else 2)
+        described.append(len(partitions))
+        return [{"topic": name, "error_code": 0, "partitions": partitions} for name in names]
+
+    client.describe_topics = describe_topics
+
+    await admin.grow("one", 2, 6)
+
+    assert described == [2, 2, 6]
+
+
+async def test_partitions_that_cannot_be_added_are_said_with_the_brokers_reason(admin, client):
+    client.refusals["one"] = (FORBIDDEN, "not for you")
+
+    with pytest.raises(BrokerError, match="topic 'one' needs 6 partitions: not for you"):
+        await admin.grow("one", 2, 6)
 
 
 # --- what the broker says of topics

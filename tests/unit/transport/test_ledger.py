@@ -8,8 +8,8 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from aiopype.errors import DeliveryError
 from aiopype.topics import Topic
 from aiopype.transport import ledger as ledger_module
+from aiopype.transport.batches import Batch
 from aiopype.transport.ledger import AtLeastOnce, Ledger
-from aiopype.transport.partition import Batch, Partition
 
 ONE, TWO = TopicPartition("t", 1), TopicPartition("t", 2)
 
@@ -194,6 +194,72 @@ async def test_what_is_forgotten_is_not_committed(ledger, consumer):
     assert consumer.commits == []
 
 
+# --- taken back
+
+
+async def test_what_is_taken_back_is_not_committed(ledger, consumer):
+    ledger.done("t", 1, 5)
+    ledger.done("t", 2, 7)
+
+    await ledger.take_back(ONE)
+
+    assert await ledger.commit(consumer)
+    assert consumer.commits == [{TWO: 7}]
+
+
+async def test_nothing_due_is_taken_back_at_once(ledger, consumer):
+    consumer.may_answer.clear()
+    ledger.done("t", 2, 7)
+    committing = asyncio.ensure_future(ledger.commit(consumer))
+    await consumer.is_asked.wait()
+
+    await ledger.take_back(ONE)
+
+    assert not committing.done()
+    consumer.may_answer.set()
+    await committing
+
+
+async def test_taking_back_waits_for_a_commit_that_is_under_way(ledger, consumer, turns):
+    consumer.may_answer.clear()
+    ledger.done("t", 1, 5)
+    committing = asyncio.ensure_future(ledger.commit(consumer))
+    await consumer.is_asked.wait()
+    taking = asyncio.ensure_future(ledger.take_back(ONE))
+    await turns()
+    assert not taking.done()
+
+    consumer.may_answer.set()
+    await taking
+    assert committing.done()
+
+
+async def test_a_commit_that_failed_meanwhile_is_taken_back_too(ledger, consumer):
+    consumer.may_answer.clear()
+    consumer.errors.append(kafka_errors.RequestTimedOutError())
+    ledger.done("t", 1, 5)
+    ledger.done("t", 2, 7)
+    committing = asyncio.ensure_future(ledger.commit(consumer))
+    await consumer.is_asked.wait()
+    taking = asyncio.ensure_future(ledger.take_back(ONE))
+
+    consumer.may_answer.set()
+    await asyncio.gather(committing, taking)
+
+    assert await ledger.commit(consumer)
+    assert consumer.commits == [{TWO: 7}]
+
+
+async def test_what_is_done_after_it_was_taken_back_is_committed(ledger, consumer):
+    ledger.done("t", 1, 5)
+    await ledger.take_back(ONE)
+
+    ledger.done("t", 1, 9)
+
+    assert await ledger.commit(consumer)
+    assert consumer.commits == [{ONE: 9}]
+
+
 # --- committing again and again
 
 
@@ -252,7 +318,7 @@ def batch(record):
     topic.partitions = 4
 
     def make(position=9):
-        partition = Partition(topic, 2, [], SimpleNamespace(), SimpleNamespace(), print)
+        partition = SimpleNamespace(topic=topic, number=2, is_closed=False)
         made = Batch(partition, [record(offset=8)], position)
         made.emitted.append((topic, None, b"[1]", 0, True))
         return made
@@ -300,10 +366,35 @@ async def test_the_offset_of_a_partition_that_was_closed_meanwhile_is_not_due(
     delivering = asyncio.ensure_future(AtLeastOnce(producer, ledger).deliver(one))
     await turns()
 
-    one.partition.close()
+    one.partition.is_closed = True
     ledger.forget()
     producer.may_send.set()
-    await asyncio.wait([delivering])
+    await delivering
 
     await ledger.commit(consumer)
     assert consumer.commits == []
+
+
+async def test_events_that_waited_have_no_offset(ledger, consumer, producer, batch):
+    one = batch(position=None)
+
+    await AtLeastOnce(producer, ledger).deliver(one)
+
+    await ledger.commit(consumer)
+    assert producer.sent == [(one.emitted, 2, 4)]
+    assert consumer.commits == []
+
+
+async def test_a_partition_is_opened_and_let_go_without_asking_anybody(ledger, producer, batch):
+    partition = batch().partition
+    delivery = AtLeastOnce(producer, ledger)
+
+    await delivery.open(partition)
+    await delivery.keep([])
+
+    assert producer.tries == []
+
+
+def test_a_partition_that_was_open_goes_on_from_memory():
+    # The group may not know yet what is due.
+    assert AtLeastOnce.trusts_memory is True

@@ -3,9 +3,10 @@ import itertools
 import pytest
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
-from aiopype.topics import Topic
-from aiopype.transport.outputs import pack, partition_of
+from aiopype.topics import RECORD_BYTES, Topic
+from aiopype.transport.outputs import BATCH_BYTES, pack, partition_of
 
 #: Signed, from org.apache.kafka.common.utils.UtilsTest.testMurmur2.
 KAFKAS_HASHES = {
@@ -217,3 +218,79 @@ def test_each_event_of_a_key_goes_to_one_partition(packed):
 
     assert {key: len(places) for key, places in where.items()} == dict.fromkeys(where, 1)
     assert len(where) == 5
+
+
+# --- topics that take small records only
+
+
+def builder():
+    return BatchBuilder(BATCH_BYTES, 0)
+
+
+def small(limit):
+    """A topic whose `max.message.bytes` is this."""
+    made = topic()
+    made.largest = limit - RECORD_BYTES
+    return made
+
+
+def sizes(packed):
+    return [len(bytes(one.batch._build())) for one in packed]
+
+
+def counts(packed):
+    return [one.batch.record_count() for one in packed]
+
+
+@pytest.mark.parametrize("limit", [2_000, 10_000, BATCH_BYTES])
+@pytest.mark.parametrize("size", [10, 900])
+def test_no_batch_is_larger_than_its_topic_takes(limit, size):
+    events = [(small(limit), b"k" * 10, b"x" * size, 0, True)] * 600
+
+    batches = pack(events, builder, 0, 4)
+
+    assert sum(counts(batches)) == 600
+    assert max(sizes(batches)) <= limit
+
+
+def test_a_batch_is_as_large_as_its_topic_takes_all_the_same():
+    events = [(small(10_000), None, b"x" * 900, 0, True)] * 100
+
+    batches = pack(events, builder, 0, 4)
+
+    assert set(counts(batches)[:-1]) == {10}
+
+
+def test_the_largest_event_that_a_small_topic_takes_has_a_batch_of_its_own():
+    one = small(5_000)
+    events = [(one, None, b"x" * one.largest, 0, True)] * 3
+
+    batches = pack(events, builder, 0, 4)
+
+    assert counts(batches) == [1, 1, 1]
+    assert max(sizes(batches)) <= 5_000
+
+
+def test_the_limit_of_one_topic_is_none_of_another():
+    events = [(t, None, b"x" * 900, 0, True) for t in (small(2_000), topic("m.c.other")) * 20]
+
+    batches = pack(events, builder, 0, 4)
+
+    found = {}
+    for one in batches:
+        found.setdefault(one.topic, []).append(one.batch.record_count())
+    assert found == {"m.c.out": [2] * 10, "m.c.other": [20]}
+
+
+def test_the_events_of_a_small_topic_keep_their_order():
+    one = small(2_000)
+    events = [(one, None, b"%d" % n + b" " * 500, n, True) for n in range(10)]
+
+    batches = pack(events, builder, 0, 4)
+
+    found = []
+    for each in batches:
+        records = MemoryRecords(bytes(each.batch._build())).next_batch()
+        found += [int(record.value) for record in records]
+    assert found == list(range(10))
+    assert len(batches) > 1

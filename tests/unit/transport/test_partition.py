@@ -1,151 +1,15 @@
 import asyncio
+import json
 import logging
 import random
-from collections import deque
-from time import monotonic
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from aiopype import Processor, execution
-from aiopype.errors import DeliveryError, OutputRefused, OwnershipLost
+from aiopype.errors import BrokerError, DeliveryError, OutputRefused, OwnershipLost
+from aiopype.retry import Retry
 from aiopype.transport import partition as partition_module
-from aiopype.transport.partition import Batch, Partition
-
-
-class Handlers(Processor):
-    """Handlers that note which numbers they got."""
-
-    def __init__(self, name, handler):
-        super().__init__(name, handler)
-        self.seen = []
-        self.release = asyncio.Event()
-
-    def double(self, n):
-        self.seen.append(n)
-        self.emit("out", n * 2)
-
-    def negate(self, n):
-        self.seen.append(-n)
-        self.emit("out", -n)
-
-    def fail_at_2(self, n):
-        self.double(n)
-        if n == 2:
-            raise LookupError("two")
-
-    def block(self, n):
-        self.double(n)
-        until = monotonic() + execution.SLICE_SECONDS * 1.5
-        while monotonic() < until:
-            pass
-
-    async def wait(self, n):
-        await self.release.wait()
-        self.double(n)
-
-    async def wait_at_1(self, n):
-        if n == 1:
-            await self.wait(n)
-
-
-class FakeFeed:
-    """The consumer's part: holds batches for the agents, which work when the test says so."""
-
-    def __init__(self):
-        self.is_feeding = True
-        self.turns = asyncio.Lock()
-        self.queue = deque()
-        self.given = []
-        self.wakes = 0
-        self.rewinds = []
-
-    def give(self, batch, index):
-        self.queue.append((batch, index))
-        self.given.append((numbers(batch), index))
-
-    def wake(self):
-        self.wakes += 1
-
-    async def rewind(self, partition, offset):
-        self.rewinds.append(offset)
-
-    async def work(self):
-        """Let the next agent work."""
-        batch, index = self.queue.popleft()
-        await batch.partition.run(batch, index)
-
-    async def work_all(self):
-        """Let the agents work until nothing is to do."""
-        while self.queue:
-            await self.work()
-
-
-class FakeDelivery:
-    """Makes batches durable: notes them, or raises the errors it was given, one a call."""
-
-    def __init__(self):
-        self.done = []
-        self.errors = deque()
-        self.may_end = asyncio.Event()
-        self.may_end.set()
-
-    async def deliver(self, batch):
-        await self.may_end.wait()
-        if self.errors and (error := self.errors.popleft()):
-            raise error
-        outputs = [value for _, _, value, *_ in batch.emitted]
-        self.done.append((numbers(batch), batch.position, outputs))
-
-
-def numbers(batch):
-    return [record.offset for record in batch.records]
-
-
-@pytest.fixture
-async def handlers(recorder):
-    return Handlers("m.handlers", recorder)
-
-
-@pytest.fixture
-async def feed():
-    return FakeFeed()
-
-
-@pytest.fixture
-async def delivery():
-    return FakeDelivery()
-
-
-@pytest.fixture
-def failures():
-    """What partitions reported."""
-    return []
-
-
-@pytest.fixture
-def records(record):
-    """Makes records whose offsets are also their arguments."""
-    return lambda *offsets: [record(b"[%d]" % n, offset=n) for n in offsets]
-
-
-@pytest.fixture
-def partition(recorder, handlers, feed, delivery, failures):
-    """Makes a partition whose events these methods handle."""
-
-    def make(*methods):
-        for method in methods:
-            recorder.on("m.handlers", "in", getattr(handlers, method))
-        topic = recorder.topic("m.handlers", "in")
-        return Partition(
-            topic,
-            3,
-            recorder.graph.subscriptions(topic),
-            feed,
-            delivery,
-            lambda error, what: failures.append((error, what)),
-        )
-
-    return make
 
 
 @pytest.fixture
@@ -162,17 +26,184 @@ def closing_soon(monkeypatch):
     monkeypatch.setattr(partition_module, "BATCH_SECONDS", 0.0)
 
 
+def delays(caplog, text):
+    """The back-offs of the log's lines with this text."""
+    return [
+        next(arg for arg in entry.args if isinstance(arg, float))
+        for entry in caplog.records
+        if text in entry.msg
+    ]
+
+
 def test_a_partition_shows_its_topic_and_number(partition):
     assert repr(partition("double")) == "m.handlers.in[3]"
+
+
+async def test_ownership_is_asked_of_the_group(partition, feed):
+    one = partition("double")
+
+    await one.check_ownership()
+
+    assert feed.checked == [one]
+
+
+# --- opening
+
+
+async def test_a_partition_is_not_fetched_before_it_is_open(
+    partition, feed, delivery, store, turns
+):
+    one = partition("double")
+    delivery.may_open.clear()
+    feed.may_answer.clear()
+    assert not one.has_room
+
+    one.open()
+    await turns()
+    assert not one.has_room
+    assert feed.wakes == 0
+
+    delivery.may_open.set()
+    await turns()
+    assert not one.has_room
+
+    feed.may_answer.set()
+    await turns()
+    assert one.has_room
+    assert feed.wakes == 1
+
+
+async def test_predecessors_are_fenced_before_waiting_events_are_read_and_the_position_asked(
+    opened, feed, steps
+):
+    await opened("double")
+
+    assert steps == ["open", "read", "go on"]
+    assert feed.asked == [(None, None)]
+
+
+@pytest.mark.parametrize("error", [DeliveryError("no answer"), BrokerError("no right")])
+@pytest.mark.parametrize("step", range(3))
+async def test_a_step_that_failed_begins_the_opening_anew(
+    opened, feed, delivery, store, steps, failures, at_once, step, error
+):
+    (delivery.open_errors, store.errors, feed.errors)[step].append(error)
+
+    await opened("double")
+
+    all_steps = ["open", "read", "go on"]
+    assert steps == all_steps[: step + 1] + all_steps
+    assert failures == []
+
+
+async def test_the_back_off_of_opening_grows_up_to_its_bound(
+    opened, feed, delivery, at_once, caplog
+):
+    delivery.open_errors.extend([DeliveryError("no answer")] * 4)
+
+    await opened("double")
+
+    assert delays(caplog, "not open yet") == pytest.approx([0.001, 0.002, 0.004, 0.004])
+    assert "m.handlers.in[3] is not open yet, again in 0.0 s: no answer" in caplog.text
+
+
+async def test_a_partition_that_is_lost_while_it_is_opened_is_closed_and_no_failure(
+    partition, delivery, failures, steps, until
+):
+    one = partition("double")
+    delivery.open_errors.append(OwnershipLost("another owns it"))
+
+    one.open()
+    await until(lambda: one.is_closed)
+    await one.end()
+
+    assert steps == ["open"]
+    assert (one.has_room, failures) == (False, [])
+
+
+async def test_a_partition_that_may_not_be_opened_is_closed_and_reported(
+    partition, delivery, failures, steps, until
+):
+    one = partition("double")
+    refusal = OutputRefused("not for you")
+    delivery.open_errors.append(refusal)
+
+    one.open()
+    await until(lambda: failures)
+
+    assert failures == [(refusal, "m.handlers.in[3] cannot be opened: not for you")]
+    assert steps == ["open"]
+    assert one.is_closed
+
+
+async def test_an_error_that_nobody_foresaw_closes_the_partition_and_is_reported(
+    partition, store, failures, until
+):
+    one = partition("double")
+    store.errors.append(LookupError("what is this"))
+
+    one.open()
+    await until(lambda: failures)
+
+    ((_, what),) = failures
+    assert what == "open m.handlers.in[3]: LookupError('what is this')"
+    assert one.is_closed
+
+
+async def test_a_partition_that_is_closed_while_it_is_opened_opens_no_further(
+    partition, feed, delivery, steps, turns
+):
+    one = partition("double")
+    delivery.may_open.clear()
+    one.open()
+    await turns()
+
+    one.close()
+    await one.end()
+    delivery.may_open.set()
+    await turns()
+
+    assert steps == ["open"]
+    assert (one.has_room, feed.wakes) == (False, 0)
+
+
+async def test_its_end_is_when_nothing_of_it_runs_any_more(partition, delivery, turns):
+    one = partition("double")
+    ended = []
+
+    async def open_slowly(partition):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await turns()
+            ended.append(partition)
+
+    delivery.open = open_slowly
+    one.open()
+    await turns()
+
+    one.close()
+    await one.end()
+
+    assert ended == [one]
+
+
+async def test_the_end_of_a_partition_that_did_nothing_is_at_once(partition):
+    one = partition("double")
+
+    one.close()
+    await one.end()
+
+    assert one.is_closed
 
 
 # --- the way of a batch
 
 
-async def test_a_batch_is_handled_and_made_durable(partition, feed, delivery, records):
-    one = partition("double")
+async def test_a_batch_is_handled_and_made_durable(opened, feed, delivery, take):
+    one = await opened("double")
 
-    one.take(records(5, 6, 7), position=8)
+    take(one, 5, 6, 7)
     await feed.work_all()
 
     assert delivery.done == [([5, 6, 7], 8, [b"[10]", b"[12]", b"[14]"])]
@@ -181,22 +212,22 @@ async def test_a_batch_is_handled_and_made_durable(partition, feed, delivery, re
 
 
 async def test_the_position_is_the_consumers_and_not_that_of_the_last_record(
-    partition, feed, delivery, records
+    opened, feed, delivery, take
 ):
-    one = partition("double")
+    one = await opened("double")
 
-    one.take(records(5), position=9)  # markers of transactions lie between
+    take(one, 5, position=9)  # markers of transactions lie between
     await feed.work_all()
 
     assert delivery.done == [([5], 9, [b"[10]"])]
 
 
 async def test_subscriptions_run_in_turn_over_a_batch_and_the_last_makes_it_durable(
-    partition, feed, delivery, handlers, records
+    opened, feed, delivery, handlers, take
 ):
-    one = partition("double", "negate")
+    one = await opened("double", "negate")
 
-    one.take(records(1, 2), position=3)
+    take(one, 1, 2)
     await feed.work()
     assert (handlers.seen, delivery.done) == ([1, 2], [])
 
@@ -206,14 +237,14 @@ async def test_subscriptions_run_in_turn_over_a_batch_and_the_last_makes_it_dura
     assert feed.given == [([1, 2], 0), ([1, 2], 1)]
 
 
-async def test_one_batch_is_in_work_and_one_in_hand(partition, feed, delivery, records):
-    one = partition("double")
+async def test_one_batch_is_in_work_and_one_in_hand(opened, feed, delivery, take):
+    one = await opened("double")
 
     assert one.has_room
-    one.take(records(1), position=2)
+    take(one, 1)
     assert one.has_room
     assert not one.idle.is_set()
-    one.take(records(2), position=3)
+    take(one, 2)
     assert not one.has_room
     assert feed.given == [([1], 0)]
 
@@ -227,10 +258,22 @@ async def test_one_batch_is_in_work_and_one_in_hand(partition, feed, delivery, r
     assert feed.wakes == 2
 
 
-async def test_room_is_told_of_after_the_next_batch_has_begun(partition, feed, records):
-    one = partition("double")
-    one.take(records(1), position=2)
-    one.take(records(2), position=3)
+async def test_it_is_busy_since_its_batch_began(opened, feed, take, monkeypatch):
+    one = await opened("double")
+    assert one.busy_since is None
+
+    monkeypatch.setattr(partition_module.time, "monotonic", lambda: 7.0)
+    take(one, 1)
+    assert one.busy_since == 7.0
+
+    await feed.work_all()
+    assert one.busy_since is None
+
+
+async def test_room_is_told_of_after_the_next_batch_has_begun(opened, feed, take):
+    one = await opened("double")
+    take(one, 1)
+    take(one, 2)
     seen = []
     feed.wake = lambda: seen.append((one.has_room, len(feed.queue)))
 
@@ -240,14 +283,29 @@ async def test_room_is_told_of_after_the_next_batch_has_begun(partition, feed, r
 
 
 async def test_a_batch_whose_handlers_emit_nothing_is_made_durable_too(
-    partition, feed, delivery, handlers, records
+    opened, feed, delivery, handlers, take
 ):
-    one = partition("double")
+    one = await opened("double")
     handlers.emit = lambda *args: None
 
-    one.take(records(1), position=2)
+    take(one, 1)
     await feed.work_all()
 
+    assert delivery.done == [([1], 2, [])]
+
+
+async def test_blocking_handlers_run_in_the_threads_of_the_feed(
+    opened, feed, delivery, handlers, take
+):
+    handlers.blocking = True
+    where = []
+    handlers.double = lambda n: where.append(threading.current_thread().name)
+    with ThreadPoolExecutor(1, thread_name_prefix="of the feed") as feed.threads:
+        one = await opened("fail")
+        take(one, 1)
+        await feed.work_all()
+
+    assert where == ["of the feed_0"]
     assert delivery.done == [([1], 2, [])]
 
 
@@ -255,23 +313,21 @@ async def test_a_batch_whose_handlers_emit_nothing_is_made_durable_too(
 
 
 async def test_a_batch_whose_time_is_over_is_cut_and_the_rest_is_the_next(
-    partition, feed, delivery, records, closing_soon
+    opened, feed, delivery, take, closing_soon
 ):
-    one = partition("block")
+    one = await opened("block")
 
-    one.take(records(1, 5, 9), position=12)
+    take(one, 1, 5, 9, position=12)
     await feed.work_all()
 
     assert delivery.done == [([1], 5, [b"[2]"]), ([5], 9, [b"[10]"]), ([9], 12, [b"[18]"])]
 
 
-async def test_the_rest_goes_before_the_batch_in_hand(
-    partition, feed, delivery, records, closing_soon
-):
-    one = partition("block")
+async def test_the_rest_goes_before_the_batch_in_hand(opened, feed, delivery, take, closing_soon):
+    one = await opened("block")
 
-    one.take(records(1, 2), position=3)
-    one.take(records(3), position=4)
+    take(one, 1, 2)
+    take(one, 3)
     await feed.work()
 
     assert not one.has_room
@@ -281,11 +337,11 @@ async def test_the_rest_goes_before_the_batch_in_hand(
 
 
 async def test_a_cut_batch_is_cut_for_all_its_subscriptions(
-    partition, feed, delivery, records, closing_soon
+    opened, feed, delivery, take, closing_soon
 ):
-    one = partition("block", "negate")
+    one = await opened("block", "negate")
 
-    one.take(records(1, 2), position=3)
+    take(one, 1, 2)
     await feed.work_all()
 
     assert feed.given == [([1, 2], 0), ([1], 1), ([2], 0), ([2], 1)]
@@ -293,200 +349,269 @@ async def test_a_cut_batch_is_cut_for_all_its_subscriptions(
 
 
 async def test_only_the_first_subscription_can_cut_a_batch(
-    partition, feed, delivery, records, closing_soon
+    opened, feed, delivery, take, closing_soon
 ):
-    one = partition("double", "block")
+    one = await opened("double", "block")
 
-    one.take(records(1, 2), position=3)
+    take(one, 1, 2)
     await feed.work_all()
 
     assert [found for found, *_ in delivery.done] == [[1, 2]]
 
 
-async def test_a_cut_at_the_end_is_no_cut(partition, records):
-    batch = Batch(partition("double"), records(1, 2), 3)
-
-    batch.cut(2)
-
-    assert (numbers(batch), batch.position, batch.rest) == ([1, 2], 3, None)
-
-
 # --- failures of handlers and outputs
 
 
-async def test_a_failure_closes_the_partition_and_is_reported(
-    partition, feed, delivery, failures, records
+async def test_a_failure_that_is_not_tried_again_is_a_dead_letter_and_the_rest_goes_on(
+    opened, feed, delivery, handlers, failures, take
 ):
-    one = partition("fail_at_2")
-    one.take(records(1, 2, 3), position=4)
-    one.take(records(4), position=5)
+    one = await opened("fail")
+    handlers.retry = Retry(tries=1)
+    handlers.failing = {2}
 
+    take(one, 1, 2, 3)
     await feed.work_all()
 
-    ((error, what),) = failures
-    assert isinstance(error, LookupError)
-    assert what == (
-        "LookupError in m.handlers.in -> m.handlers.fail_at_2: two (m.handlers.in[3] offset 2)"
-    )
-    assert delivery.done == []
-    assert not one.has_room
-    assert one.idle.is_set()
+    ((offsets, position, (first, third, letter)),) = delivery.done
+    assert (offsets, position) == ([1, 2, 3], 4)
+    assert (first, third) == (b"[2]", b"[6]")
+    assert json.loads(letter)["message"] == "number 2"
+    assert (one.has_room, failures) == (True, [])
 
 
-async def test_a_failure_of_a_later_subscription_makes_nothing_durable(
-    partition, feed, delivery, failures, records
+async def test_a_failure_of_a_later_subscription_leaves_the_outputs_of_the_others(
+    opened, feed, delivery, handlers, take
 ):
-    one = partition("double", "fail_at_2")
-    one.take(records(1, 2, 3), position=4)
+    one = await opened("double", "fail", "negate")
+    handlers.retry = Retry(tries=1)
+    handlers.failing = {1, 2}
 
+    take(one, 1, 2)
     await feed.work_all()
 
-    assert len(failures) == 1
-    assert delivery.done == []
+    ((_, _, outputs),) = delivery.done
+    assert [o for o in outputs if o.startswith(b"[")] == [b"[2]", b"[4]", b"[-1]", b"[-2]"]
+    assert len(outputs) == 6
+
+
+async def test_a_failure_that_passes_soon_is_over_within_its_batch(
+    opened, feed, delivery, handlers, take
+):
+    handlers.retry = Retry(first_delay_seconds=0.001)
+    handlers.failing = {1}
+    one = await opened("pass_later")
+
+    take(one, 1, 2)
+    await feed.work_all()
+
+    assert handlers.seen == [1, 2, 1]
+    assert delivery.done == [([1, 2], 3, [b"[4]", b"[2]"])]
+    assert delivery.entries == [0]
+    assert one.parking.count == 0
 
 
 async def test_an_output_that_is_refused_closes_the_partition_and_is_reported(
-    partition, feed, delivery, failures, records
+    opened, feed, delivery, failures, take, steps
 ):
-    one = partition("double")
+    one = await opened("double")
     refusal = OutputRefused("too large")
     delivery.errors.append(refusal)
-    one.take(records(1), position=2)
-    one.take(records(2), position=3)
+    take(one, 1)
+    take(one, 2)
 
     await feed.work_all()
 
     assert failures == [(refusal, "an output of m.handlers.in[3] cannot be written: too large")]
+    assert one.is_closed
     assert not one.has_room
     assert one.idle.is_set()
-    assert feed.rewinds == []
+    assert steps.count("open") == 1
 
 
 async def test_a_partition_that_is_lost_is_closed_and_no_failure(
-    partition, feed, delivery, failures, records
+    opened, feed, delivery, failures, take, steps
 ):
-    one = partition("double")
+    one = await opened("double")
     delivery.errors.append(OwnershipLost("another owns it"))
-    one.take(records(1), position=2)
-    one.take(records(2), position=3)
+    take(one, 1)
+    take(one, 2)
 
     await feed.work_all()
 
     assert failures == []
     assert delivery.done == []
-    assert not one.has_room
+    assert one.is_closed
     assert one.idle.is_set()
+    assert steps.count("open") == 1
 
 
 # --- a delivery that did not succeed
 
 
-async def test_a_batch_that_was_not_delivered_is_read_and_handled_again(
-    partition, feed, delivery, handlers, failures, records, at_once
+async def test_after_a_delivery_that_did_not_succeed_the_partition_is_opened_again(
+    opened, feed, delivery, handlers, failures, take, at_once, steps, until
 ):
-    one = partition("double")
+    one = await opened("double")
     delivery.errors.append(DeliveryError("no answer"))
-    one.take(records(5, 6), position=7)
-    one.take(records(7), position=8)
+    take(one, 5, 6)
+    take(one, 7)
 
     await feed.work_all()
-
-    assert feed.rewinds == [5]
-    assert (delivery.done, failures) == ([], [])
-    assert one.has_room
+    assert not one.has_room
     assert one.idle.is_set()
+
+    await until(lambda: one.has_room)
+    assert steps == ["open", "read", "go on"] * 2
+    assert (delivery.done, failures) == ([], [])
     assert feed.wakes == 1
 
-    one.take(records(5, 6, 7), position=8)
+    take(one, 5, 6, 7)
     await feed.work_all()
     assert handlers.seen == [5, 6, 5, 6, 7]
     assert delivery.done == [([5, 6, 7], 8, [b"[10]", b"[12]", b"[14]"])]
 
 
-async def test_a_cut_batch_that_was_not_delivered_is_read_again_with_its_rest(
-    partition, feed, delivery, records, at_once, closing_soon
+async def test_a_delivery_that_trusts_memory_goes_on_after_what_was_delivered(
+    opened, feed, delivery, take, at_once, until
 ):
-    one = partition("block")
+    one = await opened("double")
+    take(one, 5, 6)
+    await feed.work_all()
     delivery.errors.append(DeliveryError("no answer"))
-    one.take(records(5, 6), position=7)
-
+    take(one, 7)
     await feed.work_all()
 
-    assert feed.rewinds == [5]
+    await until(lambda: one.has_room)
+
+    assert feed.asked == [(None, None), (7, 7)]
+
+
+async def test_one_that_does_not_asks_the_group_and_says_what_is_known(
+    opened, feed, delivery, take, at_once, until
+):
+    delivery.trusts_memory = False
+    one = await opened("double")
+    take(one, 5, 6)
+    await feed.work_all()
+    delivery.errors.append(DeliveryError("no answer"))
+    take(one, 7)
+    await feed.work_all()
+
+    await until(lambda: one.has_room)
+
+    assert feed.asked == [(None, None), (None, 7)]
+
+
+async def test_what_the_group_said_is_known_before_anything_is_delivered(
+    opened, feed, delivery, take, at_once, until
+):
+    one = await opened("double")
+    delivery.errors.append(DeliveryError("no answer"))
+    take(one, 5)
+    await feed.work_all()
+
+    await until(lambda: one.has_room)
+
+    assert feed.asked == [(None, None), (5, 5)]
+
+
+async def test_the_rest_of_a_cut_batch_that_was_not_delivered_is_forgotten_with_it(
+    opened, feed, delivery, take, at_once, closing_soon, until
+):
+    one = await opened("block")
+    delivery.errors.append(DeliveryError("no answer"))
+    take(one, 5, 6)
+
+    await feed.work_all()
+    await until(lambda: one.has_room)
+
     assert feed.given == [([5, 6], 0)]
     assert one.idle.is_set()
 
 
-async def test_nothing_is_fetched_until_it_is_tried_again(
-    partition, feed, delivery, records, until, monkeypatch
+async def test_it_is_opened_again_only_after_a_back_off(
+    opened, feed, delivery, take, turns, steps, monkeypatch
 ):
+    one = await opened("double")
     monkeypatch.setattr(partition_module, "FIRST_DELAY_SECONDS", 60.0)
-    one = partition("double")
     delivery.errors.append(DeliveryError("no answer"))
-    one.take(records(5), position=6)
+    take(one, 5)
 
-    working = asyncio.ensure_future(feed.work())
-    await until(lambda: not delivery.errors and not one.has_room)
+    await feed.work_all()
+    await turns()
 
-    assert feed.rewinds == []
-    assert not one.idle.is_set()
-    working.cancel()
-    await asyncio.wait([working])
-
-
-def delays(caplog):
-    """The back-offs that were logged."""
-    return [entry.args[-1] for entry in caplog.records if "handled again" in entry.msg]
+    assert steps.count("open") == 1
+    assert not one.has_room
 
 
 async def test_the_back_off_grows_up_to_its_bound_and_starts_anew_after_a_success(
-    partition, feed, delivery, records, at_once, caplog
+    opened, feed, delivery, take, at_once, caplog, until
 ):
-    one = partition("double")
+    one = await opened("double")
     outcomes = [DeliveryError("no answer")] * 4 + [None, DeliveryError("no answer")]
     delivery.errors.extend(outcomes)
 
     for _ in outcomes:
-        one.take(records(5), position=6)
+        await until(lambda: one.has_room)
+        take(one, 5)
         await feed.work_all()
 
-    assert delays(caplog) == pytest.approx([0.001, 0.002, 0.004, 0.004, 0.001])
+    found = delays(caplog, "handled again")
+    assert found == pytest.approx([0.001, 0.002, 0.004, 0.004, 0.001])
 
 
-async def test_the_back_off_has_jitter(partition, feed, delivery, records, monkeypatch):
+async def test_an_opening_alone_does_not_shorten_the_back_off(
+    opened, feed, delivery, take, at_once, caplog, until
+):
+    one = await opened("double")
+    delivery.errors.append(DeliveryError("no answer"))
+    delivery.open_errors.append(DeliveryError("no answer"))
+    take(one, 5)
+    await feed.work_all()
+    await until(lambda: one.has_room)
+
+    delivery.errors.append(DeliveryError("no answer"))
+    take(one, 5)
+    await feed.work_all()
+
+    assert delays(caplog, "") == pytest.approx([0.001, 0.002, 0.004])
+
+
+async def test_back_offs_have_jitter(opened, feed, delivery, take, monkeypatch, until):
     monkeypatch.setattr(partition_module, "FIRST_DELAY_SECONDS", 0.001)
     asked = []
     monkeypatch.setattr(random, "uniform", lambda low, high: asked.append((low, high)) or 1.0)
-    one = partition("double")
+    delivery.open_errors.append(DeliveryError("no answer"))
+    one = await opened("double")
     delivery.errors.append(DeliveryError("no answer"))
 
-    one.take(records(5), position=6)
+    take(one, 5)
     await feed.work_all()
 
-    ((low, high),) = asked
-    assert low < 1 < high
+    assert len(asked) == 2
+    assert all(low < 1 < high for low, high in asked)
 
 
 async def test_what_is_tried_again_is_logged_with_its_reason(
-    partition, feed, delivery, records, at_once, caplog
+    opened, feed, delivery, take, at_once, caplog
 ):
-    one = partition("double")
+    one = await opened("double")
     delivery.errors.append(DeliveryError("no answer"))
 
-    one.take(records(5, 6), position=7)
+    take(one, 5, 6)
     await feed.work_all()
 
     (entry,) = caplog.records
     assert entry.levelno == logging.WARNING
-    assert "m.handlers.in[3]: no answer; 2 events from offset 5 are handled again" in entry.message
+    assert entry.message == "m.handlers.in[3]: no answer; 2 events are handled again in 0.0 s"
 
 
 # --- a partition that is taken away
 
 
-async def test_a_dropped_batch_is_not_handled(partition, feed, delivery, handlers, records):
-    one = partition("double")
-    one.take(records(1), position=2)
+async def test_a_dropped_batch_is_not_handled(opened, feed, delivery, handlers, take):
+    one = await opened("double")
+    take(one, 1)
 
     one.close()
     await feed.work_all()
@@ -497,11 +622,11 @@ async def test_a_dropped_batch_is_not_handled(partition, feed, delivery, handler
 
 
 async def test_a_batch_that_is_dropped_while_it_is_handled_is_not_delivered(
-    partition, feed, delivery, handlers, failures, records, turns
+    opened, feed, delivery, handlers, failures, take, turns
 ):
-    one = partition("wait")
-    one.take(records(1), position=2)
-    one.take(records(2), position=3)
+    one = await opened("wait")
+    take(one, 1)
+    take(one, 2)
     working = asyncio.ensure_future(feed.work())
     await turns()
 
@@ -510,30 +635,31 @@ async def test_a_batch_that_is_dropped_while_it_is_handled_is_not_delivered(
     await working
 
     assert handlers.seen == [1]
-    assert (delivery.done, failures) == ([], [])
+    assert (delivery.asked, failures) == ([], [])
     assert feed.given == [([1], 0)]
 
 
 async def test_a_batch_that_is_dropped_between_two_subscriptions_goes_no_further(
-    partition, feed, delivery, handlers, records
+    opened, feed, delivery, handlers, take
 ):
-    one = partition("double", "negate")
-    one.take(records(1), position=2)
+    one = await opened("double", "negate")
+    take(one, 1)
     await feed.work()
 
     one.close()
     await feed.work()
 
     assert handlers.seen == [1]
-    assert delivery.done == []
+    assert delivery.asked == []
 
 
 async def test_a_failure_of_a_dropped_batch_is_none(
-    partition, feed, handlers, failures, records, turns
+    opened, feed, delivery, handlers, failures, take, turns, caplog
 ):
-    one = partition("wait")
-    handlers.double = None  # the handler will fail
-    one.take(records(1), position=2)
+    one = await opened("wait_at_1")
+    handlers.retry = Retry(tries=1)
+    handlers.failing = {1}
+    take(one, 1)
     working = asyncio.ensure_future(feed.work())
     await turns()
 
@@ -541,16 +667,33 @@ async def test_a_failure_of_a_dropped_batch_is_none(
     handlers.release.set()
     await working
 
-    assert failures == []
+    assert (delivery.asked, failures, caplog.text) == ([], [], "")
+
+
+async def test_a_batch_that_is_dropped_while_a_failure_is_waited_for_goes_no_further(
+    opened, feed, delivery, handlers, take, turns
+):
+    one = await opened("fail", "double")
+    handlers.retry = Retry(first_delay_seconds=0.05)
+    handlers.failing = {1}
+    take(one, 1)
+    working = asyncio.ensure_future(feed.work())
+    await turns()
+
+    one.close()
+    await working
+
+    assert (delivery.asked, handlers.seen) == ([], [1])
+    assert feed.given == [([1], 0)]
 
 
 async def test_a_partition_that_is_closed_while_it_delivers_begins_nothing_more(
-    partition, feed, delivery, records, turns
+    opened, feed, delivery, take, turns
 ):
-    one = partition("double")
+    one = await opened("double")
     delivery.may_end.clear()
-    one.take(records(1), position=2)
-    one.take(records(2), position=3)
+    take(one, 1)
+    take(one, 2)
     working = asyncio.ensure_future(feed.work())
     await turns()
 
@@ -564,13 +707,13 @@ async def test_a_partition_that_is_closed_while_it_delivers_begins_nothing_more(
 
 
 async def test_a_partition_that_is_closed_while_it_delivers_does_not_go_on_with_the_rest(
-    partition, feed, delivery, records, turns, closing_soon
+    opened, feed, delivery, take, turns, closing_soon, until
 ):
-    one = partition("block")
+    one = await opened("block")
     delivery.may_end.clear()
-    one.take(records(1, 2), position=3)
+    take(one, 1, 2)
     working = asyncio.ensure_future(feed.work())
-    await turns()
+    await until(lambda: delivery.asked)
 
     one.close()
     delivery.may_end.set()
@@ -581,28 +724,27 @@ async def test_a_partition_that_is_closed_while_it_delivers_does_not_go_on_with_
     assert one.idle.is_set()
 
 
-async def test_a_partition_that_is_closed_before_it_tries_again_does_not(
-    partition, feed, delivery, records, turns, until, monkeypatch
+async def test_a_partition_that_is_closed_before_it_is_opened_again_is_not(
+    opened, feed, delivery, take, turns, steps, monkeypatch
 ):
-    monkeypatch.setattr(partition_module, "FIRST_DELAY_SECONDS", 0.01)
-    one = partition("double")
+    monkeypatch.setattr(partition_module, "FIRST_DELAY_SECONDS", 60.0)
+    one = await opened("double")
     delivery.errors.append(DeliveryError("no answer"))
-    one.take(records(5), position=6)
-    working = asyncio.ensure_future(feed.work())
-    await until(lambda: not one.has_room)
+    take(one, 5)
+    await feed.work_all()
 
     one.close()
-    await working
+    await one.end()
 
-    assert feed.rewinds == []
+    assert steps.count("open") == 1
     assert feed.wakes == 0
 
 
 async def test_cancelling_an_agent_closes_its_partition_and_passes_on(
-    partition, feed, delivery, failures, records, turns
+    opened, feed, delivery, failures, take, turns
 ):
-    one = partition("wait")
-    one.take(records(1), position=2)
+    one = await opened("wait")
+    take(one, 1)
     working = asyncio.ensure_future(feed.work())
     await turns()
 
@@ -612,36 +754,35 @@ async def test_cancelling_an_agent_closes_its_partition_and_passes_on(
 
     assert not one.has_room
     assert one.idle.is_set()
-    assert (delivery.done, failures) == ([], [])
+    assert (delivery.asked, failures) == ([], [])
 
 
-async def test_cancelling_an_agent_that_waits_to_try_again_closes_its_partition(
-    partition, feed, delivery, records, until, monkeypatch
+async def test_cancelling_an_agent_that_delivers_closes_its_partition(
+    opened, feed, delivery, take, turns
 ):
-    monkeypatch.setattr(partition_module, "FIRST_DELAY_SECONDS", 60.0)
-    one = partition("double")
-    delivery.errors.append(DeliveryError("no answer"))
-    one.take(records(1), position=2)
+    one = await opened("double")
+    delivery.may_end.clear()
+    take(one, 1)
     working = asyncio.ensure_future(feed.work())
-    await until(lambda: not one.has_room)
+    await turns()
 
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
 
+    assert one.is_closed
     assert one.idle.is_set()
-    assert not one.has_room
 
 
 # --- draining
 
 
 async def test_while_draining_the_batch_in_work_ends_and_nothing_begins(
-    partition, feed, delivery, records
+    opened, feed, delivery, take
 ):
-    one = partition("double", "negate")
-    one.take(records(1), position=2)
-    one.take(records(2), position=3)
+    one = await opened("double", "negate")
+    take(one, 1)
+    take(one, 2)
 
     feed.is_feeding = False
     await feed.work_all()
@@ -651,10 +792,10 @@ async def test_while_draining_the_batch_in_work_ends_and_nothing_begins(
 
 
 async def test_while_draining_the_rest_of_a_batch_is_left(
-    partition, feed, delivery, records, closing_soon
+    opened, feed, delivery, take, closing_soon
 ):
-    one = partition("block")
-    one.take(records(1, 2), position=3)
+    one = await opened("block")
+    take(one, 1, 2)
 
     feed.is_feeding = False
     await feed.work_all()
@@ -663,11 +804,11 @@ async def test_while_draining_the_rest_of_a_batch_is_left(
     assert one.idle.is_set()
 
 
-async def test_while_draining_no_batch_is_begun(partition, feed, records):
-    one = partition("double")
+async def test_while_draining_no_batch_is_begun(opened, feed, take):
+    one = await opened("double")
 
     feed.is_feeding = False
-    one.take(records(1), position=2)
+    take(one, 1)
 
     assert feed.given == []
     assert one.idle.is_set()
@@ -676,9 +817,9 @@ async def test_while_draining_no_batch_is_begun(partition, feed, records):
 # --- several partitions
 
 
-async def test_functions_of_partitions_take_turns(partition, feed, handlers, records, turns):
-    one = partition("double")
-    one.take(records(1), position=2)
+async def test_functions_of_partitions_take_turns(opened, feed, handlers, take, turns):
+    one = await opened("double")
+    take(one, 1)
 
     async with feed.turns:
         working = asyncio.ensure_future(feed.work())
@@ -689,15 +830,13 @@ async def test_functions_of_partitions_take_turns(partition, feed, handlers, rec
     assert handlers.seen == [1]
 
 
-async def test_partitions_proceed_independently(
-    partition, feed, delivery, handlers, records, turns
-):
-    slow, fast = partition("wait_at_1"), partition()
-    slow.take(records(1), position=2)
+async def test_partitions_proceed_independently(opened, feed, delivery, handlers, take, turns):
+    slow, fast = await opened("wait_at_1"), await opened()
+    take(slow, 1)
     waiting = asyncio.ensure_future(feed.work())
     await turns()
 
-    fast.take(records(5), position=6)
+    take(fast, 5)
     await feed.work()
     assert [position for _, position, _ in delivery.done] == [6]
 

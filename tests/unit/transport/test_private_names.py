@@ -12,16 +12,23 @@ from types import SimpleNamespace
 import aiokafka
 import faust
 import pytest
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator, NoGroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.protocol import transaction
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.memory_records import MemoryRecords
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as faust_driver
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
 from aiopype.transport.consumer import Consumer, LoopThread
+from aiopype.transport.outputs import VARINTS_BYTES
 from aiopype.transport.records import RawRecords
 
 TP = aiokafka.TopicPartition("t", 0)
@@ -35,6 +42,15 @@ DRAIN = "transport/consumer.py: Consumer._drain_messages would not be what Faust
 CREATE = "transport/consumer.py: LoopThread would connect with Faust's own settings"
 GIVE = "transport/consumer.py: Consumer.give would not reach the agents"
 REBALANCE = "transport/consumer.py: Consumer would not hear of its partitions"
+
+OWNERSHIP = "transport/consumer.py: Consumer.check_ownership would not see that others go on"
+TRANSACTION = "transport/transactions.py: TransactionalProducer could not write its batches"
+COORDINATOR = "transport/transactions.py: TransactionalProducer would not reach its coordinators"
+REQUESTS = "transport/transactions.py: TransactionalProducer would send something else"
+ERRORS_OF = "transport/exactly_once.py: ExactlyOnce would take one error for another"
+LIMIT = "transport/outputs.py: pack would not know how large a batch is"
+
+CONDITION = "transport/condition.py: the watchdog would not know how the consumer is"
 
 
 def parameters(function):
@@ -51,7 +67,7 @@ async def test_an_assigned_partition_has_a_position_and_the_end_of_its_log():
 
     assert not state.has_valid_position, NOTE_ENDS
     state.seek(5)
-    assert (state.has_valid_position, state.position, state.highwater) == (True, 5, None), NOTE_ENDS
+    assert (state.has_valid_position, state.position, state.lso) == (True, 5, None), NOTE_ENDS
 
 
 # --- aiokafka: the buffer of fetch results
@@ -189,6 +205,238 @@ async def test_an_error_of_the_group_is_raised_when_it_is_asked_for():
 @pytest.mark.parametrize("name", ["_subscription", "_coordinator", "_fetcher"])
 def test_a_consumer_has_the_parts_that_are_used(name):
     assert f"self.{name} = " in inspect.getsource(aiokafka.AIOKafkaConsumer), FETCH
+
+
+# --- aiokafka: whether a worker is still in its group
+
+
+@pytest.fixture
+def heartbeat():
+    """Has a member of generation 7 send a heartbeat that is answered with this error.
+
+    Returns what came back, and the coordinator.
+    """
+
+    async def send(error):
+        coordinator = GroupCoordinator.__new__(GroupCoordinator)
+        coordinator.group_id, coordinator.member_id = "flow", "me"
+        coordinator.generation, coordinator.coordinator_id = 7, 1
+        coordinator._rejoin_needed_fut = asyncio.get_running_loop().create_future()
+        coordinator._subscription = SubscriptionState()
+        coordinator._coordinator_dead_fut = asyncio.get_running_loop().create_future()
+
+        async def answer(request):
+            if error in UNANSWERED:
+                raise error()
+            return SimpleNamespace(error_code=error.errno)
+
+        coordinator._send_req = answer
+        return await coordinator._do_heartbeat(), coordinator
+
+    return send
+
+
+#: What a heartbeat without an answer ends with.
+UNANSWERED = [kafka_errors.RequestTimedOutError, kafka_errors.NodeNotReadyError]
+
+
+async def test_a_heartbeat_of_a_member_is_true(heartbeat):
+    is_answered, coordinator = await heartbeat(kafka_errors.NoError)
+
+    assert (is_answered, coordinator.generation) == (True, 7), OWNERSHIP
+
+
+@pytest.mark.parametrize(
+    "error", [kafka_errors.UnknownMemberIdError, kafka_errors.IllegalGenerationError]
+)
+async def test_who_is_told_that_it_was_put_out_has_no_generation(heartbeat, error):
+    _, coordinator = await heartbeat(error)
+
+    assert coordinator.generation < 0, OWNERSHIP
+
+
+@pytest.mark.parametrize("error", UNANSWERED)
+async def test_a_heartbeat_without_an_answer_is_false(heartbeat, error):
+    is_answered, coordinator = await heartbeat(error)
+
+    assert (is_answered, coordinator.generation) == (False, 7), OWNERSHIP
+
+
+# --- aiokafka: transactions
+
+
+def test_a_batch_takes_a_place_in_a_producers_sequence_and_gives_its_bytes_again_and_again():
+    batch = BatchBuilder(100_000, 0, is_transactional=True)
+    batch.append(key=None, value=b"[1]", timestamp=1_000)
+    batch.close()
+
+    batch._set_producer_state(5, 7, 40)
+
+    first, second = bytes(batch._build()), bytes(batch._build())
+    read = MemoryRecords(first).next_batch()
+    assert first == second, TRANSACTION
+    assert (read.producer_id, read.producer_epoch, read.base_sequence) == (5, 7, 40), TRANSACTION
+    assert read.is_transactional, TRANSACTION
+    assert batch.record_count() == 1, TRANSACTION
+
+
+def test_a_batch_knows_its_size_before_it_is_built():
+    batch = BatchBuilder(100_000, 0)
+    empty = batch.size()
+    batch.append(key=None, value=b"x" * 500, timestamp=1_000)
+
+    assert empty + 500 < batch.size() < empty + 500 + VARINTS_BYTES, LIMIT
+    assert len(batch._build()) == batch.size(), LIMIT
+
+
+def test_a_full_batch_takes_no_more():
+    batch = BatchBuilder(1_000, 0)
+    record = {"key": None, "value": b"x" * 600, "timestamp": 1_000}
+
+    assert batch.append(**record) is not None, LIMIT
+    assert batch.append(**record) is None, LIMIT
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("bootstrap", ["self"]),
+        ("close", ["self"]),
+        ("coordinator_lookup", ["self", "coordinator_type", "coordinator_key"]),
+        ("force_metadata_update", ["self"]),
+        ("send", ["self", "node_id", "request", "group"]),
+        ("_wait_on_metadata", ["self", "topic"]),
+    ],
+)
+def test_a_client_has_the_methods_that_are_used(name, wanted):
+    assert parameters(getattr(AIOKafkaClient, name)) == wanted, COORDINATOR
+
+
+async def test_a_client_gives_the_leader_of_a_partition_or_says_that_there_is_none():
+    client = AIOKafkaClient(bootstrap_servers="localhost:1")
+    assert client.cluster.leader_for_partition(TP) is None, TRANSACTION
+
+    client.cluster._partitions = {"t": {0: SimpleNamespace(leader=-1)}}
+    assert client.cluster.leader_for_partition(TP) == -1, TRANSACTION
+    await client.close()
+
+
+def test_coordinators_are_of_two_kinds_and_have_connections_of_their_own():
+    assert {"GROUP", "TRANSACTION"} <= set(CoordinationType.__members__), COORDINATOR
+    assert "COORDINATION" in ConnectionGroup.__members__, COORDINATOR
+
+
+IDENTITY = ["transactional_id", "producer_id", "producer_epoch"]
+
+
+@pytest.mark.parametrize(
+    ("request_class", "wanted"),
+    [
+        (transaction.InitProducerIdRequest, ["transactional_id", "transaction_timeout_ms"]),
+        (transaction.AddPartitionsToTxnRequest, [*IDENTITY, "topics"]),
+        (transaction.AddOffsetsToTxnRequest, [*IDENTITY, "group_id"]),
+        (transaction.EndTxnRequest, [*IDENTITY, "transaction_result"]),
+        (
+            transaction.TxnOffsetCommitRequest,
+            ["transactional_id", "group_id", "producer_id", "producer_epoch", "topics"],
+        ),
+        (ProduceRequest, ["transactional_id", "required_acks", "timeout", "topics"]),
+    ],
+)
+def test_a_request_has_the_fields_that_are_given(request_class, wanted):
+    assert parameters(request_class) == wanted, REQUESTS
+
+
+@pytest.mark.parametrize(
+    ("request_class", "wanted"),
+    [
+        (transaction.InitProducerIdRequest, {"error_code", "producer_id", "producer_epoch"}),
+        (transaction.AddPartitionsToTxnRequest, {"errors"}),
+        (transaction.AddOffsetsToTxnRequest, {"error_code"}),
+        (transaction.EndTxnRequest, {"error_code"}),
+        (transaction.TxnOffsetCommitRequest, {"errors"}),
+        (ProduceRequest, {"topics"}),
+    ],
+)
+def test_an_answer_has_the_fields_that_are_read(request_class, wanted):
+    for version in request_class._CLASSES:
+        fields = set(version.RESPONSE_TYPE.SCHEMA.names)
+        assert wanted <= fields, REQUESTS
+        assert ("error_code" in fields) == ("error_code" in wanted), REQUESTS
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (3, "UnknownTopicOrPartitionError"),
+        (10, "MessageSizeTooLargeError"),
+        (14, "CoordinatorLoadInProgressError"),
+        (15, "CoordinatorNotAvailableError"),
+        (16, "NotCoordinatorError"),
+        (18, "RecordListTooLargeError"),
+        (29, "TopicAuthorizationFailedError"),
+        (30, "GroupAuthorizationFailedError"),
+        (46, "DuplicateSequenceNumber"),
+        (47, "InvalidProducerEpoch"),
+        (51, "ConcurrentTransactions"),
+        (53, "TransactionalIdAuthorizationFailed"),
+        (55, "OperationNotAttempted"),
+    ],
+)
+def test_an_error_that_is_told_apart_has_kafkas_code(code, name):
+    assert kafka_errors.for_code(code).errno == getattr(kafka_errors, name).errno == code, ERRORS_OF
+
+
+@pytest.mark.parametrize("code", [5, 6, 7, 19, 20])
+def test_an_answer_to_a_write_that_asks_for_another_attempt_is_retriable(code):
+    assert kafka_errors.for_code(code).retriable, ERRORS_OF
+
+
+@pytest.mark.parametrize("code", [10, 29, 45, 47, 48, 49, 59])
+def test_an_answer_to_a_write_that_is_final_is_not(code):
+    assert not kafka_errors.for_code(code).retriable, ERRORS_OF
+
+
+def test_the_code_of_a_fenced_producer_is_not_aiokafkas():
+    # As soon as it is, transactions.py can do without its own.
+    assert kafka_errors.for_code(90) is kafka_errors.UnknownError, ERRORS_OF
+    assert issubclass(kafka_errors.ProducerFenced, kafka_errors.KafkaError), ERRORS_OF
+
+
+# --- aiokafka: what the watchdog looks at
+
+
+async def test_a_partition_has_the_time_of_its_last_fetch():
+    subscriptions = SubscriptionState()
+    subscriptions.assign_from_user([TP])
+    state = subscriptions.subscription.assignment.state_value(TP)
+
+    assert (state.timestamp, state._position, state.paused) == (None, None, False), CONDITION
+    assert "tp_state.timestamp = " in inspect.getsource(aiokafka_fetcher.Fetcher), CONDITION
+
+
+async def test_a_connection_has_its_open_requests_and_the_time_of_the_last_answer():
+    connection = AIOKafkaConnection("localhost", 1)
+
+    assert len(connection._requests) == 0, CONDITION
+    assert connection._last_action > 0, CONDITION
+    assert connection.connected() is False, CONDITION
+
+
+def test_a_client_keeps_its_connections_by_node_and_group():
+    text = inspect.getsource(AIOKafkaClient)
+
+    assert "self._conns[conn_id]" in text, CONDITION
+    assert "conn_id = (node_id, group)" in text, CONDITION
+    assert "DEFAULT" in ConnectionGroup.__members__, CONDITION
+
+
+def test_a_coordinator_has_its_task_its_generation_and_its_broker():
+    text = inspect.getsource(GroupCoordinator)
+
+    for name in ("_coordination_task", "generation", "coordinator_id"):
+        assert f"self.{name} = " in text, CONDITION
+    assert OffsetCommitRequest.DEFAULT_GENERATION_ID < 0, CONDITION
 
 
 # --- Faust: the consumer and its thread

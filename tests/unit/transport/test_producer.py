@@ -7,12 +7,14 @@ from aiokafka import errors as kafka_errors
 
 from aiopype.errors import BrokerError, DeliveryError, OutputRefused
 from aiopype.graph import Graph
+from aiopype.progress import Progress
 from aiopype.transport import producer as producer_module
+from aiopype.transport.limits import Limits
 from aiopype.transport.producer import Producer
 
+TOO_LARGE = [kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError]
 FINAL = [
-    kafka_errors.MessageSizeTooLargeError,
-    kafka_errors.RecordListTooLargeError,
+    kafka_errors.UnsupportedForMessageFormatError,
     kafka_errors.InvalidTopicError,
     kafka_errors.TopicAuthorizationFailedError,
 ]
@@ -137,8 +139,13 @@ def graph():
 
 
 @pytest.fixture
-async def sender(kafka, admin, graph):
-    return Producer("a:1", graph, admin)
+def progress():
+    return Progress()
+
+
+@pytest.fixture
+async def sender(kafka, admin, graph, progress):
+    return Producer("a:1", Limits(graph, admin), progress)
 
 
 @pytest.fixture
@@ -183,6 +190,16 @@ async def test_a_topic_that_is_not_known_is_made_sure_of_first(sender, kafka, ad
     assert admin.ensured == ["m.c.out"]
 
 
+async def test_what_was_written_is_counted(sender, kafka, events, progress):
+    await sender.send(events(b"[1]", b"[2]"), 0, 4)
+
+    kafka.refusals.append(kafka_errors.RequestTimedOutError())
+    with pytest.raises(DeliveryError):
+        await sender.send(events(b"[3]"), 0, 4)
+
+    assert progress.topics["m.c.out"].emitted == 2
+
+
 # --- errors
 
 
@@ -193,6 +210,23 @@ async def test_an_answer_that_no_second_attempt_changes_is_a_refusal(sender, kaf
     with pytest.raises(OutputRefused, match=f"{error.__name__}.*mine") as refusal:
         await sender.send(events(b"[1]"), 0, 4)
     assert isinstance(refusal.value.__cause__, error)
+
+
+@pytest.mark.parametrize("error", TOO_LARGE)
+async def test_the_limits_of_a_topic_are_asked_for_again_before_it_counts_as_too_large(
+    sender, kafka, admin, events, error
+):
+    emitted = events(b"[1]")
+    kafka.refusals += [error("mine"), error("mine")]
+
+    with pytest.raises(DeliveryError, match=r"the limits of topics have changed.*mine") as failure:
+        await sender.send(emitted, 0, 4)
+    assert not isinstance(failure.value, OutputRefused)
+
+    with pytest.raises(OutputRefused, match=f"{error.__name__}.*mine"):
+        await sender.send(emitted, 0, 4)
+    assert admin.ensured == ["m.c.out", "m.c.out"]
+    assert len(kafka.producers) == 2
 
 
 @pytest.mark.parametrize("error", PASSING)
@@ -235,7 +269,7 @@ async def test_a_topic_that_cannot_be_created_is_an_error_of_the_delivery(sender
     # Anything else would pass through the Faust stream of the batch.
     admin.errors.append(BrokerError("topic 'm.c.out' cannot be created: not allowed"))
 
-    with pytest.raises(DeliveryError, match="not allowed"):
+    with pytest.raises(OutputRefused, match="not allowed"):
         await sender.send(events(b"[1]"), 0, 4)
 
 

@@ -1,0 +1,353 @@
+import asyncio
+import logging
+from types import SimpleNamespace
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka import errors as kafka_errors
+from faust.types import TP
+
+from aiopype.errors import DeliveryError, OwnershipLost
+from aiopype.transport import consumer as consumer_module
+from aiopype.transport.consumer import Consumer
+
+ONE = TopicPartition("m.c.in", 1)
+
+FAILURES = [
+    kafka_errors.RequestTimedOutError("mine"),
+    kafka_errors.KafkaConnectionError("mine"),
+    kafka_errors.NodeNotReadyError("mine"),
+    TimeoutError("mine"),
+    ConnectionResetError("mine"),
+]
+
+
+def name_of(error):
+    return type(error).__name__
+
+
+class FakeClient:
+    """aiokafka's consumer: what the group says, and where each partition is fetched.
+
+    Attributes:
+        offset: what the group has committed; None is nothing.
+        first: where the logs begin.
+        steps: what was asked, in order.
+        error: raised instead of an answer.
+        may_answer: cleared, it holds every question.
+        heartbeat: what the group answers to one.
+    """
+
+    def __init__(self):
+        self.offset = None
+        self.first = 3
+        self.steps = []
+        self.error = None
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.heartbeat = True
+        self._coordinator = SimpleNamespace(generation=4, _do_heartbeat=self._do_heartbeat)
+        self._subscription = SimpleNamespace(reassignment_in_progress=False)
+
+    async def _answer(self):
+        await self.may_answer.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def committed(self, tp):
+        self.steps.append(("committed", tp))
+        await self._answer()
+        return self.offset
+
+    def seek(self, tp, position):
+        if isinstance(self.error, kafka_errors.IllegalStateError):
+            raise self.error
+        self.steps.append(("seek", tp, position))
+
+    async def seek_to_beginning(self, tp):
+        await self._answer()
+        self.steps.append(("seek", tp, "beginning"))
+
+    async def position(self, tp):
+        await self._answer()
+        return self.first
+
+    def pause(self, tp):
+        self.steps.append(("pause", tp))
+
+    def resume(self, tp):
+        self.steps.append(("resume", tp))
+
+    async def _do_heartbeat(self):
+        self.steps.append("heartbeat")
+        await self._answer()
+        return self.heartbeat
+
+
+class FakeLedger:
+    def __init__(self, steps):
+        self.steps = steps
+
+    async def commit(self, consumer):
+        self.steps.append("commit what is due")
+
+    def done(self, topic, partition, position):
+        self.steps.append(f"{topic}[{partition}] is done to {position}")
+
+
+class FakePartition:
+    def __init__(self, tp):
+        self.topic = SimpleNamespace(name=tp.topic)
+        self.number = tp.partition
+        self.is_closed = False
+        self.opened = 0
+
+    def __repr__(self):
+        return f"{self.topic.name}[{self.number}]"
+
+    def open(self):
+        self.opened += 1
+
+    def close(self):
+        self.is_closed = True
+
+
+class FakeTransport:
+    """Makes partitions of the manager `m`; its managers run, or are stopped.
+
+    Attributes:
+        stopped: topics whose manager is stopped.
+    """
+
+    def __init__(self):
+        self.stopped = set()
+
+    def new_partition(self, tp, feed):
+        return FakePartition(tp) if tp.topic.startswith("m.") else None
+
+    def is_stopped(self, partition):
+        return partition.topic.name in self.stopped
+
+
+class BareConsumer(Consumer):
+    """Ours without Faust's part of it, on a client that the test gives."""
+
+    def __init__(self, client):
+        self._thread = SimpleNamespace(_ensure_consumer=lambda: client)
+        self.transport = FakeTransport()
+        self.partitions = {}
+        self.ledger = FakeLedger(client.steps)
+
+
+@pytest.fixture
+async def client():
+    return FakeClient()
+
+
+@pytest.fixture
+def consumer(client):
+    return BareConsumer(client)
+
+
+@pytest.fixture
+def partition():
+    return FakePartition(TP(*ONE))
+
+
+# --- going on
+
+
+async def test_a_partition_goes_on_where_it_says(consumer, client, partition):
+    assert await consumer.go_on(partition, 7, 7) == 7
+    assert client.steps == [("seek", ONE, 7), ("resume", ONE)]
+
+
+async def test_a_partition_that_does_not_know_goes_on_where_the_group_is(
+    consumer, client, partition
+):
+    client.offset = 12
+
+    assert await consumer.go_on(partition, None, None) == 12
+    assert client.steps == [
+        "commit what is due", ("committed", ONE), ("seek", ONE, 12), ("resume", ONE)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("offset", [None, 0])
+async def test_where_nothing_is_committed_it_goes_on_from_the_beginning_of_the_log(
+    consumer, client, partition, offset
+):
+    client.offset = offset
+
+    assert await consumer.go_on(partition, None, None) == 3
+    assert client.steps[2:] == [("seek", ONE, "beginning"), ("resume", ONE)]
+
+
+async def test_a_group_that_is_further_than_what_is_known_counts(
+    consumer, client, partition, caplog
+):
+    # A transaction without an answer may have been committed all the same.
+    client.offset = 15
+
+    assert await consumer.go_on(partition, None, 12) == 15
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("offset", [None, 9])
+async def test_a_group_that_has_forgotten_what_was_committed_is_told_and_not_believed(
+    consumer, client, partition, caplog, offset
+):
+    client.offset = offset
+
+    assert await consumer.go_on(partition, None, 12) == 12
+    # Its own word is committed anew: nothing before it is handled again by a successor either.
+    assert client.steps[2:] == ["m.c.in[1] is done to 12", ("seek", ONE, 12), ("resume", ONE)]
+    ((_, level, text),) = caplog.record_tuples
+    assert level == logging.WARNING
+    assert text == (
+        f"m.c.in[1]: the group says {offset}; this worker goes on at 12, before which all is done"
+    )
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=name_of)
+async def test_a_group_that_does_not_answer_is_an_error_of_the_delivery(
+    consumer, client, partition, error
+):
+    client.error = error
+
+    with pytest.raises(DeliveryError, match=r"asking for the group's position: .*mine") as failure:
+        await consumer.go_on(partition, None, None)
+    assert failure.value.__cause__ is error
+    assert ("resume", ONE) not in client.steps
+
+
+async def test_asking_the_group_does_not_take_for_ever(consumer, client, partition, monkeypatch):
+    monkeypatch.setattr(consumer_module, "ANSWER_SECONDS", 0.01)
+    client.may_answer.clear()
+
+    with pytest.raises(DeliveryError, match="TimeoutError"):
+        await consumer.go_on(partition, None, None)
+
+
+async def test_a_partition_that_is_not_assigned_any_more_is_lost(consumer, client, partition):
+    client.error = kafka_errors.IllegalStateError("not assigned")
+
+    with pytest.raises(OwnershipLost, match=r"m.c.in\[1\] is not assigned any more"):
+        await consumer.go_on(partition, 7, 7)
+
+
+# --- ownership
+
+
+async def test_who_is_a_member_of_the_group_owns_its_partitions(consumer, client, partition):
+    await consumer.check_ownership(partition)
+
+    assert client.steps == ["heartbeat"]
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_who_was_put_out_of_the_group_has_lost_them(consumer, client, partition, is_answered):
+    async def do_heartbeat():
+        client._coordinator.generation = -1  # as aiokafka notes it when it is told
+        return is_answered
+
+    client._coordinator._do_heartbeat = do_heartbeat
+
+    with pytest.raises(OwnershipLost):
+        await consumer.check_ownership(partition)
+
+
+async def test_in_a_rebalance_nobody_owns_anything(consumer, client, partition):
+    async def do_heartbeat():
+        client._subscription.reassignment_in_progress = True
+        return True
+
+    client._coordinator._do_heartbeat = do_heartbeat
+
+    with pytest.raises(OwnershipLost):
+        await consumer.check_ownership(partition)
+
+
+async def test_a_heartbeat_without_an_answer_says_nothing(consumer, client, partition):
+    client.heartbeat = False
+
+    with pytest.raises(DeliveryError, match="asking the group: no answer"):
+        await consumer.check_ownership(partition)
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=name_of)
+async def test_a_heartbeat_that_fails_is_an_error_of_the_delivery(
+    consumer, client, partition, error
+):
+    client.error = error
+
+    with pytest.raises(DeliveryError, match=r"asking the group: .*mine"):
+        await consumer.check_ownership(partition)
+
+
+async def test_a_heartbeat_does_not_take_for_ever(consumer, client, partition, monkeypatch):
+    monkeypatch.setattr(consumer_module, "ANSWER_SECONDS", 0.01)
+    client.may_answer.clear()
+
+    with pytest.raises(DeliveryError, match="TimeoutError"):
+        await consumer.check_ownership(partition)
+
+
+# --- topics of managers that stop and start
+
+
+@pytest.fixture
+def assigned(consumer, client):
+    """Partitions of three topics that were assigned; the last is of nobody."""
+    tps = [TP("m.c.in", 0), TP("m.c.in", 1), TP("m.c.other", 0)]
+    for tp in [*tps, TP("foreign", 0)]:
+        consumer._open(tp)
+    return {tp: consumer.partitions[tp] for tp in tps}
+
+
+def test_what_is_assigned_is_opened_and_not_fetched_before(assigned, consumer, client):
+    assert [partition.opened for partition in assigned.values()] == [1, 1, 1]
+    assert client.steps == [("pause", TopicPartition(*tp)) for tp in assigned]
+    assert TP("foreign", 0) not in consumer.partitions
+
+
+def test_a_partition_whose_manager_is_stopped_is_not_opened(consumer):
+    consumer.transport.stopped.add("m.c.in")
+
+    consumer._open(TP("m.c.in", 0))
+
+    partition = consumer.partitions[TP("m.c.in", 0)]
+    assert (partition.opened, partition.is_closed) == (0, True)
+
+
+def test_topics_that_are_stopped_are_closed_and_fetched_no_more(assigned, consumer, client):
+    client.steps.clear()
+
+    consumer.stop_topics(["m.c.in"])
+
+    assert [partition.is_closed for partition in assigned.values()] == [True, True, False]
+    assert client.steps == [("pause", TopicPartition("m.c.in", n)) for n in range(2)]
+
+
+def test_topics_that_are_resumed_are_opened_anew(assigned, consumer):
+    consumer.stop_topics(["m.c.in", "m.c.other"])
+
+    consumer.resume_topics(["m.c.in"])
+
+    anew = consumer.partitions[TP("m.c.in", 0)]
+    assert anew is not assigned[TP("m.c.in", 0)]
+    assert (anew.opened, anew.is_closed) == (1, False)
+    assert consumer.partitions[TP("m.c.other", 0)].is_closed
+
+
+def test_a_topic_that_runs_is_not_resumed(assigned, consumer):
+    consumer.resume_topics(["m.c.in"])
+
+    assert consumer.partitions == assigned
+
+
+def test_stopping_topics_that_are_not_assigned_here_is_nothing(assigned, consumer):
+    consumer.stop_topics(["m.elsewhere.in"])
+    consumer.resume_topics(["m.elsewhere.in"])
+
+    assert consumer.partitions == assigned
