@@ -20,6 +20,9 @@ __all__ = ["ParkedTopics"]
 #: has not removed yet.
 READ_SECONDS = 60.0
 
+#: Partitions that are read at once, each by a consumer of its own.
+READING = 8
+
 #: Kafka's settings: removed events go soon, so that little is read when a partition moves.
 CONFIGS = {
     "cleanup.policy": "compact",
@@ -47,6 +50,7 @@ class ParkedTopics:
         self._admin = admin
         self._security = security or {}
         self._topics: dict[Topic, Topic] = {}
+        self._reading = asyncio.Semaphore(READING)
 
     def topic(self, of: Topic) -> Topic:
         """Return the topic of the waiting events of a topic: `<topic>.parked`."""
@@ -76,7 +80,7 @@ class ParkedTopics:
                     return []
                 await self._admin.grow(topic.name, found[topic.name], topic.spec.partitions or 0)
                 await self._admin.ensure({topic})
-            async with asyncio.timeout(READ_SECONDS):
+            async with self._reading, asyncio.timeout(READ_SECONDS):
                 return await self._read(TopicPartition(topic.name, partition))
         except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
             raise DeliveryError(f"reading events that wait: {error!r}") from error
