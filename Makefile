@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test bench clean
+.PHONY: help setup demo test faults bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ test: .venv/.ready ## lint, format, layers, types, then the tests
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+faults: .venv/.ready ## every fault, an hour: make faults FAULTS="--hours 1 --seed 7"
+	$(BIN)/python -m pytest tests/faults tests/hazards -m "faults or kafka" $(FAULTS)
 
 bench: .venv-bench/.ready ## aiopype beside other ways to do the same, six minutes
 	@.venv-bench/bin/python -m benchmarks.run $(BENCH)

@@ -19,6 +19,21 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiopype import broker
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the fault suite; here, because pytest asks only this file for them in time."""
+    group = parser.getgroup("faults")
+    group.addoption(
+        "--guarantee",
+        choices=("exactly_once", "at_least_once"),
+        default="exactly_once",
+        help="which one the faults are tried with",
+    )
+    group.addoption("--seed", type=int, help="of what the faults leave to chance")
+    group.addoption(
+        "--hours", type=float, default=0.0, help="how long each soak lasts; a minute without it"
+    )
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a broker of this run's own."""

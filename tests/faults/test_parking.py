@@ -94,7 +94,9 @@ async def test_a_key_in_trouble_waits_over_a_kill_and_a_change_of_owner_and_come
 
     await until(others_are_out)
     assert (await outputs())[3] == []
-    wait_until(lambda: first.text.count("failed 0\n") > 5, what="the first is tried again and again")
+    wait_until(
+        lambda: first.text.count("failed 0\n") > 5, what="the first is tried again and again"
+    )
 
     first.send(signal.SIGKILL)
     first.wait(5)
@@ -114,7 +116,9 @@ async def test_a_key_in_trouble_waits_over_a_kill_and_a_change_of_owner_and_come
     if guarantee == "exactly_once":
         assert found == dict.fromkeys(range(KEYS), every)
     # Nobody tried an event before those of its key that came earlier.
-    tried = [line for w in (first, second, third) for line in w.text.splitlines() if "failed" in line]
+    tried = [
+        line for w in (first, second, third) for line in w.text.splitlines() if "failed" in line
+    ]
     assert set(tried) == {"failed 0"}
     for worker in (second, third):
         worker.send(signal.SIGTERM)
