@@ -96,13 +96,21 @@ def bind(handler: Callable[..., Any], name: str | None = None) -> Invoke:
 def _untyped(handler: Callable[..., Any]) -> Invoke:
     def invoke(value: bytes | None) -> Any:
         data = _parse(value)
-        if type(data) is dict:
-            if _ARGS in data:
-                args, kwargs = _arguments(data)
-                return handler(*args, **kwargs)
-            return handler(data)
-        if type(data) is list:
-            return handler(*data)
+        try:
+            if type(data) is dict:
+                if _ARGS in data:
+                    args, kwargs = _arguments(data)
+                    return handler(*args, **kwargs)
+                return handler(data)
+            if type(data) is list:
+                return handler(*data)
+        except TypeError as error:
+            # Raised here, and not in the handler: its parameters are others.
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                raise CodecError(
+                    f"the event's arguments do not fit the handler: {error}"
+                ) from error
+            raise
         raise _bare(data)
 
     return invoke

@@ -115,7 +115,8 @@ class EventCollector(Collector):
         events = CounterMetricFamily(
             "aiopype_events",
             "Events of this worker, by what became of them: emitted and written; handled by all "
-            "subscriptions, again after a crash; or written as a dead letter of the component.",
+            "subscriptions, again after a crash; written as a dead letter of the component; or "
+            "skipped, being deleted before they were handled.",
             labels=[*labels, "outcome"],
         )
         lag = GaugeMetricFamily(
@@ -127,6 +128,7 @@ class EventCollector(Collector):
             figures = self._progress.topics.get(topic.name, TopicProgress())
             of = [self._flow, *_parts(topic.component), topic.event]
             events.add_metric([*of, "handled"], figures.handled)
+            events.add_metric([*of, "skipped"], figures.skipped)
             events.add_metric([*of, _outcome(topic)], figures.emitted)
             for number, partition in sorted(figures.partitions.items()):
                 if partition.lag is not None:

@@ -54,6 +54,7 @@ class TopicProgress:
         emitted: events that its sources and handlers emitted, and that were written.
         handled: events that went through all subscriptions, their outputs being durable. After a
             crash, a rebalance or a retry the same event counts again.
+        skipped: events that were not in the log any more when they should have been handled.
         last_timestamp_ms: of the last event handled, in milliseconds since 1970.
         age_seconds: how old that event was when it was handled.
         partitions: those of the topic that this worker owns.
@@ -61,6 +62,7 @@ class TopicProgress:
 
     emitted: int = 0
     handled: int = 0
+    skipped: int = 0
     last_timestamp_ms: int | None = None
     age_seconds: float | None = None
     partitions: dict[int, PartitionProgress] = field(default_factory=dict)
@@ -121,6 +123,10 @@ class Progress:
         found = figures.partitions.get(partition)
         if found is not None:
             found.position = position
+
+    def skipped(self, topic: str, count: int) -> None:
+        """Count events that nobody handled and that the log has no more."""
+        self.topics[topic].skipped += count
 
     def emitted(self, topic: str, count: int) -> None:
         """Count a batch that was written."""

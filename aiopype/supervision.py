@@ -275,12 +275,25 @@ async def stop_task(task: asyncio.Task[Any], seconds: float) -> None:
 
 @contextlib.contextmanager
 def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on SIGTERM and SIGINT, in the running loop; also when they come again."""
+    """Call `stop` on SIGTERM and SIGINT, in the running loop; also when they come again.
+
+    After one SIGTERM no other does anything, also when this is over: who was asked to end and
+    does shall not be killed, with another status, on the last steps.
+    """
     loop = asyncio.get_running_loop()
+    asked: set[int] = set()
+
+    def note(number: int) -> None:
+        asked.add(number)
+        stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, note, number)
     try:
         yield
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+        if signal.SIGTERM in asked:
+            # No SIG_IGN: programs that are started from here would inherit it.
+            signal.signal(signal.SIGTERM, lambda *_: None)

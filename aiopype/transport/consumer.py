@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,9 @@ FETCH_WAIT_MS = 250
 
 #: For an answer of the group's coordinator.
 ANSWER_SECONDS = 5.0
+
+#: New partitions, and topics that were made anew, are noticed within this.
+METADATA_MS = 30_000
 
 #: Longest pause of the fetch loop; it looks for errors of the group at least this often.
 PAUSE_SECONDS = 0.5
@@ -98,7 +101,8 @@ class LoopThread(driver.AIOKafkaConsumerThread):
             bootstrap_servers=driver.server_list(transport.url, transport.default_port),
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # a position that is not in the log any more is told of
+            metadata_max_age_ms=METADATA_MS,
             isolation_level="read_committed",
             fetch_max_wait_ms=FETCH_WAIT_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
@@ -164,15 +168,46 @@ class Consumer(driver.Consumer):
         if not wanted:
             return 0
         self.transport.note_ends(consumer, wanted)
-        found = await consumer._fetcher.fetched_records(
-            wanted, timeout=0, max_records=BATCH_RECORDS
-        )
+        try:
+            found = await consumer._fetcher.fetched_records(
+                wanted, timeout=0, max_records=BATCH_RECORDS
+            )
+        except kafka_errors.OffsetOutOfRangeError as error:
+            await self._skip_what_is_gone(consumer, error.args[0])
+            return 0
         for tp, records in found.items():
             # The position is past transaction markers behind the last record, so lag does not
             # rest on them.
             partition = self.partitions[tp]
             partition.take(Batch(partition, records, await consumer.position(tp)))
         return len(found)
+
+    async def _skip_what_is_gone(
+        self, consumer: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]
+    ) -> None:
+        """Go on where the log begins, and tell what was lost: there is nothing else to read."""
+        for tp, position in positions.items():
+            partition = self.partitions.get(TP(*tp))
+            if partition is None:
+                continue
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    begin = (await consumer.beginning_offsets([tp]))[tp]
+            except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+                logger.warning("asking where the log of %r begins: %r", partition, error)
+                continue  # it is fetched again, and out of range again
+            lost = max(0, begin - position)
+            if lost:
+                why = f"{lost:,} events are lost, which retention deleted before they were handled"
+            else:
+                why = "it was made anew, or its brokers have lost the end of it"
+            logger.error(
+                "%r has no offset %d: %s; it is read on from offset %d",
+                partition, position, why, begin,
+            )  # fmt: skip
+            self.transport.progress.skipped(tp.topic, lost)
+            consumer.seek(tp, begin)
+            partition.jump(begin)
 
     async def _pause(self, consumer: AIOKafkaConsumer) -> None:
         """Wait for records or for room, half a second at most."""
@@ -267,6 +302,8 @@ class Consumer(driver.Consumer):
         return [tp for tp in self.partitions if tp.topic in names]
 
     def _open(self, tp: TP) -> None:
+        if tp in self.partitions:
+            self.partitions[tp].close()
         partition = self.transport.new_partition(tp, self)
         if partition is not None:
             self.partitions[tp] = partition
@@ -305,10 +342,14 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what is in work and commit it, then let go."""
-        await self.drain()
-        self.partitions = {}
-        self.transport.progress.revoke()
-        self.ledger.forget()
+        try:
+            await self.drain()
+        finally:
+            for partition in self.partitions.values():
+                partition.close()
+            self.partitions = {}
+            self.transport.progress.revoke()
+            self.ledger.forget()
         await super().on_partitions_revoked(revoked)
 
     async def drain(self) -> int:

@@ -77,6 +77,8 @@ class Transport(driver.Transport):
         if topic is None:
             return None
         self.progress.assign(*tp)
+        if topic.partitions is not None and tp.partition >= topic.partitions:
+            self._graph.unresolved.add(topic)  # partitions were added: their number is asked anew
         manager = manager_of(topic.component)
         parking = Parking(
             self._parked.topic(topic),

@@ -121,7 +121,9 @@ class ExactlyOnce(Service):
             if batch.position is not None:
                 self._ledger.done(tp.topic, tp.partition, batch.position)
             return
-        producer = self._producers[tp]
+        producer = self._producers.get(tp)
+        if producer is None:
+            raise OwnershipLost(f"{partition} is open no more")
         self._doubtful.add(tp)
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):

@@ -57,6 +57,9 @@ def pack(
     (which is where the key's hash would put it, unless somebody chose another: then that choice
     holds); otherwise the key decides. Without a key the number decides, so that order holds.
     """
+    # A partition that was added since its topic was looked at has a number of no other's count.
+    if partitions is not None and partition >= partitions:
+        partitions = -1
     packed: list[Packed] = []
     open_batches: dict[tuple[str, int], Any] = {}
     topic = target = append = None

@@ -74,11 +74,12 @@ class ParkedTopics:
             DeliveryError: no answer, or not all of it in 60 s.
         """
         try:
-            if topic.partitions is None:
+            if topic.partitions is None or partition >= topic.partitions:
                 found = await self._admin.partitions([topic.name])
                 if topic.name not in found:
                     return []
-                await self._admin.grow(topic.name, found[topic.name], topic.spec.partitions or 0)
+                wanted = max(topic.spec.partitions or 0, partition + 1)
+                await self._admin.grow(topic.name, found[topic.name], wanted)
                 await self._admin.ensure({topic})
             async with self._reading, asyncio.timeout(READ_SECONDS):
                 return await self._read(TopicPartition(topic.name, partition))

@@ -193,6 +193,10 @@ class Partition:
         else:
             self._hand = batch
 
+    def jump(self, position: int) -> None:
+        """Go on from another position: what is before it is not in the log any more."""
+        self._position = position
+
     async def run(self, batch: Batch, index: int) -> None:
         """Run one subscription over a batch, as its agent; the last one makes it durable.
 

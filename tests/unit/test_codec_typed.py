@@ -526,9 +526,21 @@ def test_a_return_annotation_does_not_matter():
     assert bind(handler)(b'{"a": 1}') == {"a": 1}
 
 
-def test_a_handler_without_annotations_raises_its_call_error_itself():
-    with pytest.raises(TypeError, match="missing 1 required"):
-        bind(lambda value: value)(b"[]")
+@pytest.mark.parametrize("value", [b"[]", b'{"$args": [], "$kwargs": {"other": 1}}'])
+def test_arguments_that_a_handler_without_annotations_does_not_take_are_told(value):
+    def handle(value):
+        raise AssertionError("it is not called")
+
+    with pytest.raises(CodecError, match=r"do not fit the handler: .*argument"):
+        bind(handle)(value)
+
+
+def test_a_type_error_of_the_handlers_own_is_not_taken_for_that():
+    def handle(value):
+        return value + 1
+
+    with pytest.raises(TypeError, match="concatenate"):
+        bind(handle)(b'["text"]')
 
 
 # --- refused when it is bound

@@ -303,6 +303,23 @@ def test_a_signal_ends_the_flow_with_status_0(environment, tmp_path, number):
     assert "Traceback" not in err
 
 
+def test_a_second_sigterm_does_not_spoil_the_end_that_the_first_one_asked_for(
+    environment, tmp_path
+):
+    file = tmp_path / "ticks.py"
+    file.write_text(FLOW + "\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    process = subprocess.Popen(
+        [sys.executable, str(file)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+
+    assert process.returncode == 0
+
+
 def test_the_signals_are_given_back_at_the_end(pipeline):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
 

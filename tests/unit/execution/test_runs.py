@@ -247,7 +247,7 @@ async def test_a_value_that_cannot_be_decoded_is_a_failure(subscription, record,
 async def test_arguments_that_do_not_fit_the_handler_are_a_failure(subscription, record, method):
     outcome = await run_async(subscription(method), record(b"[1, 2, 3]"))
 
-    assert isinstance(outcome.failures[0].error, TypeError)
+    assert isinstance(outcome.failures[0].error, CodecError)
 
 
 @both("fail_falsely", "fail_falsely_later")

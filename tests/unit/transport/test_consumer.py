@@ -8,6 +8,7 @@ from aiokafka import errors as kafka_errors
 from faust.types import TP
 
 from aiopype.errors import DeliveryError, OwnershipLost
+from aiopype.progress import Progress
 from aiopype.transport import consumer as consumer_module
 from aiopype.transport.consumer import Consumer
 
@@ -72,6 +73,10 @@ class FakeClient:
         await self._answer()
         return self.first
 
+    async def beginning_offsets(self, tps):
+        await self._answer()
+        return dict.fromkeys(tps, self.first)
+
     def pause(self, tp):
         self.steps.append(("pause", tp))
 
@@ -101,6 +106,10 @@ class FakePartition:
         self.number = tp.partition
         self.is_closed = False
         self.opened = 0
+        self.jumps = []
+
+    def jump(self, position):
+        self.jumps.append(position)
 
     def __repr__(self):
         return f"{self.topic.name}[{self.number}]"
@@ -121,6 +130,7 @@ class FakeTransport:
 
     def __init__(self):
         self.stopped = set()
+        self.progress = Progress()
 
     def new_partition(self, tp, feed):
         return FakePartition(tp) if tp.topic.startswith("m.") else None
@@ -351,3 +361,48 @@ def test_stopping_topics_that_are_not_assigned_here_is_nothing(assigned, consume
     consumer.resume_topics(["m.elsewhere.in"])
 
     assert consumer.partitions == assigned
+
+
+# --- what is not in the log any more
+
+
+@pytest.mark.parametrize(
+    ("position", "lost", "told"),
+    [
+        (1, 2, "2 events are lost, which retention deleted before they were handled"),
+        (9, 0, "it was made anew, or its brokers have lost the end of it"),
+    ],
+)
+async def test_what_is_gone_is_told_counted_and_skipped(
+    consumer, client, partition, caplog, position, lost, told
+):
+    consumer.partitions = {TP(*ONE): partition}
+
+    await consumer._skip_what_is_gone(client, {ONE: position})
+
+    ((_, level, text),) = caplog.record_tuples
+    assert level == logging.ERROR
+    assert text == f"m.c.in[1] has no offset {position}: {told}; it is read on from offset 3"
+    assert consumer.transport.progress.topics["m.c.in"].skipped == lost
+    assert partition.jumps == [3]
+    assert client.steps == [("seek", ONE, 3)]
+
+
+async def test_what_is_gone_waits_for_a_broker_that_says_where_the_log_begins(
+    consumer, client, partition
+):
+    consumer.partitions = {TP(*ONE): partition}
+    client.error = kafka_errors.KafkaConnectionError("gone")
+
+    await consumer._skip_what_is_gone(client, {ONE: 1})
+
+    assert partition.jumps == []
+    assert client.steps == []
+
+
+async def test_what_is_gone_of_a_partition_that_was_given_up_is_nobodys_here(consumer, client):
+    consumer.partitions = {}
+
+    await consumer._skip_what_is_gone(client, {ONE: 1})
+
+    assert client.steps == []
