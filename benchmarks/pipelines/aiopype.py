@@ -16,14 +16,14 @@ class Quotes(Processor):
 
 
 class Parse(Processor):
-    def handle(self, quote: dict[str, Any]) -> None:
+    def handle(self, quote) -> None:
         self.emit("price", parse(quote))
 
 
 class Row(Processor):
     events = ("row",)
 
-    def handle(self, price: dict[str, Any]) -> None:
+    def handle(self, price) -> None:
         self.emit("row", row(price))
 
 

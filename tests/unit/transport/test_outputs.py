@@ -1,4 +1,5 @@
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from aiokafka.partitioner import murmur2
@@ -27,8 +28,17 @@ class FakeBatch:
         self.records = []
         self.is_closed = False
 
-    def append(self, *, key, value, timestamp):
+    @property
+    def _builder(self):
+        return SimpleNamespace(append=self._append, size=self._size)
+
+    def _size(self):
+        return 61 + sum(len(key or b"") + len(value) for key, value, _ in self.records)
+
+    def _append(self, number, timestamp, key, value, headers):
         assert not self.is_closed
+        assert number == len(self.records)
+        assert headers == []
         if len(self.records) >= self.room:
             return None
         self.records.append((key, value, timestamp))

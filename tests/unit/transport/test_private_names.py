@@ -104,14 +104,12 @@ async def test_records_of_a_fetch_result_are_handed_over_as_they_are_stored(fetc
     ], RAW
 
 
-async def test_a_fetch_result_has_partition_records_that_make_consumer_records(fetched):
+async def test_a_fetch_result_can_be_given_another_way_to_take_its_records(fetched):
     assert hasattr(fetched, "_partition_records"), RAW
-    assert parameters(aiokafka_fetcher.PartitionRecords._consumer_record) == [
-        "self",
-        "tp",
-        "record",
-    ], RAW
-    assert not hasattr(aiokafka_fetcher.PartitionRecords, "__slots__"), RAW
+    assert parameters(aiokafka_fetcher.FetchResult.getall) == ["self", "max_records"], RAW
+    assert not hasattr(aiokafka_fetcher.FetchResult, "__slots__"), RAW
+    text = inspect.getsource(aiokafka_fetcher.Fetcher.fetched_records)
+    assert "res_or_error.getall(max_records)" in text, RAW
 
 
 async def test_a_fetch_result_moves_the_position_past_what_it_gave(fetched):

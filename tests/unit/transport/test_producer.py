@@ -32,7 +32,11 @@ class FakeBatch:
     def __init__(self):
         self.values = []
 
-    def append(self, *, key, value, timestamp):
+    @property
+    def _builder(self):
+        return self
+
+    def append(self, number, timestamp, key, value, headers):
         self.values.append(value)
         return object()
 
