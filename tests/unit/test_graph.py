@@ -131,6 +131,14 @@ def test_only_subscribed_topics_are_subscribed(graph, source, sink):
     assert [topic.event for topic in graph.topics()] == ["unheard", "data", "error"]
 
 
+def test_a_topic_whose_waiting_events_have_too_long_a_name_is_not_handled(graph, source, sink):
+    event = "e" * (249 - len("m.source."))
+    graph.topic("m.source", event)  # it may be emitted
+
+    with pytest.raises(GraphError, match="too long to be handled"):
+        graph.subscribe("m.source", event, sink.first)
+
+
 def test_a_topic_without_subscriptions_has_none(graph, source):
     assert graph.subscriptions(graph.topic("m.source", "unheard")) == []
 

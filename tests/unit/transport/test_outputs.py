@@ -120,6 +120,22 @@ def test_an_unchanged_key_is_hashed_where_the_topics_differ_in_partitions(place,
         assert place(b"foobar", True, partition, 4, count) == partition_of(b"foobar", count)
 
 
+def test_the_number_of_a_partition_that_was_added_since_is_not_taken_where_there_is_none(place):
+    # Its topic is still thought to have four.
+    assert place(b"foobar", True, 6, 4, count=4) == partition_of(b"foobar", 4)
+    assert place(None, True, 6, 4, count=4) == 2
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_a_topic_that_follows_another_takes_the_number_whatever_it_has(packed, count):
+    follower = topic(partitions=count)
+    follower.follows = True
+
+    (one,) = packed([(follower, b"foobar", b"[]", 0, True)], 3, 2)
+
+    assert one.partition == 3
+
+
 def test_a_new_key_is_hashed(place):
     for partition in range(4):
         assert place(b"foobar", False, partition, 4, count=4) == partition_of(b"foobar", 4)
