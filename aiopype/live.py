@@ -151,14 +151,22 @@ class View:
         title = f"{self._title}, up {timedelta(seconds=int(now - self._began))}"
         if over:
             title = f"{self._title}, ran {duration(now - self._began)}"
-        elif progress.partitions:
-            title += f", {progress.partitions} partitions"
+        elif owned := self._partitions():
+            title += f", {owned} partitions"
         return Picture(
             title,
             self._events(now, over=over),
             [self._manager(manager, over=over) for manager in self._pipelines.managers],
             tuple(self._recent.last),
             self._recent.in_words(),
+        )
+
+    def _partitions(self) -> int:
+        """How many partitions this worker owns of what is shown."""
+        graph, progress = self._pipelines.protocol.graph, self._pipelines.protocol.progress
+        shown = [t.name for t in graph.topics() if not is_replays(t.component)]
+        return sum(
+            len(progress.topics[name].partitions) for name in shown if name in progress.topics
         )
 
     def _events(self, now: float, *, over: bool) -> list[EventRow]:

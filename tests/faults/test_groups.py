@@ -14,8 +14,8 @@ from .load import PARTITIONS, AdminClient, Load, program
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
-#: How old a worker's knowledge of topics and partitions may be, aiokafka's default.
-METADATA_SECONDS = 300
+#: How old a worker's knowledge of topics and partitions may be (transport/consumer.py).
+METADATA_SECONDS = 30.0
 
 
 def test_a_rebalance_storm(trial: Any) -> None:
