@@ -146,7 +146,6 @@ class View:
 
     def picture(self, *, over: bool = False) -> Picture:
         """Return what is to be seen now; or, when the run is over, of the whole run."""
-        progress = self._pipelines.protocol.progress
         now = self._ended if over else self._clock()
         title = f"{self._title}, up {timedelta(seconds=int(now - self._began))}"
         if over:
