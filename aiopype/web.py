@@ -100,7 +100,7 @@ class WebServer:
                     raise
             else:
                 if port != DEFAULT_PORT:
-                    logger.warning("port %d is taken, port %d is used", DEFAULT_PORT, port)
+                    logger.info("port %d is taken, port %d is used", DEFAULT_PORT, port)
                 return
 
     async def _live(self, _: web.Request) -> web.Response:

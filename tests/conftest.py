@@ -43,7 +43,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 async def _read(address: str, topic: str) -> list[Any]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=address, enable_auto_commit=False, auto_offset_reset="earliest"
+        bootstrap_servers=address,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
     )
     await consumer.start()
     try:
@@ -62,7 +65,7 @@ async def _read(address: str, topic: str) -> list[Any]:
 
 @pytest.fixture
 def records() -> Callable[[str, str], Awaitable[list[Any]]]:
-    """Read every record that a topic of a broker has now; those of a partition in order."""
+    """Read every committed record that a topic of a broker has now; of a partition in order."""
 
     async def read(address: str, topic: str) -> list[Any]:
         async with asyncio.timeout(30):

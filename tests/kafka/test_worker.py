@@ -122,9 +122,9 @@ async def test_an_output_too_large_for_its_topic_becomes_a_dead_letter(
     large = FAILING.replace(
         'self.emit("done", n)', 'self.emit("done", "x" * 2_000_000 if n == 7 else n)'
     )
-    program = start(large, AIOPYPE_BROKER=kafka, NAME="large")
+    program = start(large, AIOPYPE_BROKER=kafka, NAME="outsized")
     wait_until(lambda: 19 in took(program), what=program.text)
-    (record,) = await read_topic("large.step.error")
+    (record,) = await read_topic("outsized.step.error")
     letter = json.loads(record.value)
     assert letter["error"] == "aiopype.errors.OutputTooLarge"
     assert "max.message.bytes" in letter["message"]

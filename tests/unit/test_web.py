@@ -1,5 +1,6 @@
 import asyncio
 import json
+import logging
 import socket
 
 import aiohttp
@@ -101,6 +102,7 @@ async def test_a_port_that_was_given_and_is_taken_is_an_error(serve, taken):
 
 
 async def test_without_a_port_the_next_free_one_is_used_and_said(serve, taken, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(web, "DEFAULT_PORT", taken)
 
     server = await serve(None)
