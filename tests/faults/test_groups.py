@@ -14,7 +14,7 @@ from .load import PARTITIONS, AdminClient, Load, program
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
-#: How old a worker's knowledge of topics and partitions may be (transport/consumer.py).
+#: How old a worker's knowledge of topics and partitions may be (transport/loop_thread.py).
 METADATA_SECONDS = 30.0
 
 

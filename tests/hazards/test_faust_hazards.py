@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from aiopype.errors import WorkerError
-from aiopype.transport import consumer as consumer_module
+from aiopype.transport import loop_thread
 
 from .conftest import until
 
@@ -154,8 +154,8 @@ async def test_c11_an_offset_is_not_committed_when_its_output_failed(
 async def test_r1_a_standby_that_was_idle_for_long_takes_over(
     start: Any, fill: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = partial(consumer_module.AIOKafkaConsumer, max_poll_interval_ms=5_000)
-    monkeypatch.setattr(consumer_module, "AIOKafkaConsumer", short)
+    short = partial(loop_thread.AIOKafkaConsumer, max_poll_interval_ms=5_000)
+    monkeypatch.setattr(loop_thread, "AIOKafkaConsumer", short)
     await fill([1])
     workers = [await start(), await start()]
     await until(lambda: sorted(w.partitions for w in workers) == [0, 1])

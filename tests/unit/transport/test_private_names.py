@@ -27,7 +27,8 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as faust_driver
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
-from aiopype.transport.consumer import Consumer, LoopThread
+from aiopype.transport.consumer import Consumer
+from aiopype.transport.loop_thread import LoopThread
 from aiopype.transport.outputs import VARINTS_BYTES
 from aiopype.transport.records import RawRecords
 
@@ -39,7 +40,7 @@ FETCH = "transport/consumer.py: Consumer._fetch and _pause would get no records"
 IDLE = "transport/consumer.py: Consumer._drain_messages would be put out of its group when idle"
 ERRORS = "transport/consumer.py: Consumer._drain_messages would not see errors of the group"
 DRAIN = "transport/consumer.py: Consumer._drain_messages would not be what Faust runs"
-CREATE = "transport/consumer.py: LoopThread would connect with Faust's own settings"
+CREATE = "transport/loop_thread.py: LoopThread would connect with Faust's own settings"
 GIVE = "transport/consumer.py: Consumer.give would not reach the agents"
 REBALANCE = "transport/consumer.py: Consumer would not hear of its partitions"
 
