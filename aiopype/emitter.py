@@ -67,6 +67,11 @@ class Outbox:
             )
         self.emitted.append((topic, raw, value, self.timestamp, key is None or raw == own))
 
+    def stamp_last(self, timestamp: int) -> None:
+        """Give the event that was added last a time of its own, in milliseconds since 1970."""
+        topic, key, value, _, inherited = self.emitted[-1]
+        self.emitted[-1] = (topic, key, value, timestamp, inherited)
+
 
 #: The outbox of the event being handled in this context; None in a source.
 current_outbox: ContextVar[Outbox | None] = ContextVar("current_outbox", default=None)

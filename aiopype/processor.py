@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from aiopype.codec import encode
 from aiopype.dead_letters import emitted_by_user
-from aiopype.emitter import MessageHandler, current_outbox
+from aiopype.emitter import MessageHandler, Outbox, current_outbox
 from aiopype.event import Key
 from aiopype.retry import Retry
 from aiopype.topics import ERROR
@@ -91,12 +92,14 @@ class Processor:
                 in process is a coroutine function.
         """
         topic = self._topics.get(event) or self.handler.topic(self.name, event)
-        value = encode(args, kwargs) if event != ERROR else self._error(args, kwargs)
         outbox = current_outbox.get()
+        value = encode(args, kwargs) if event != ERROR else self._letter(args, kwargs)
         if outbox is None:
             self.handler.emit(topic, key, value)
-        else:
-            outbox.append(topic, key, value)
+            return
+        outbox.append(topic, key, value)
+        if event == ERROR:
+            _stamp(outbox)
 
     async def emit_async(
         self, event: str, /, *args: Any, key: Key | None = None, **kwargs: Any
@@ -111,14 +114,16 @@ class Processor:
             EmitError: outside of handlers and running sources.
         """
         topic = self._topics.get(event) or self.handler.topic(self.name, event)
-        value = encode(args, kwargs) if event != ERROR else self._error(args, kwargs)
         outbox = current_outbox.get()
+        value = encode(args, kwargs) if event != ERROR else self._letter(args, kwargs)
         if outbox is None:
             await self.handler.emit_async(topic, key, value)
-        else:
-            outbox.append(topic, key, value)
+            return
+        outbox.append(topic, key, value)
+        if event == ERROR:
+            _stamp(outbox)
 
-    def _error(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def _letter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         return emitted_by_user(self.name, args, kwargs)
 
     def listeners(self, event: str) -> list[Callable[..., Any]]:
@@ -172,3 +177,8 @@ class Source(Processor):
         raise NotImplementedError(
             f"{type(self).__name__} {self.name!r} has no start(); override `async def start(self)`"
         )
+
+
+def _stamp(outbox: Outbox) -> None:
+    # With the time of an old event, retention would take the letter with what is as old.
+    outbox.stamp_last(int(time.time() * 1000))

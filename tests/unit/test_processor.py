@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import msgspec
 import pytest
@@ -193,6 +194,19 @@ async def test_an_emitted_error_is_a_dead_letter(processor, recorder, outbox):
         ("m.parse.error", b"MSFT"),
         ("m.parse.error", b"AAPL"),
     ]
+
+
+async def test_an_emitted_error_has_a_time_of_its_own(processor, outbox):
+    # Else retention would take it with what is as old as the event that was handled.
+    began = int(time.time() * 1000)
+
+    processor.emit("price", 1)
+    processor.emit("error", "one")
+    await processor.emit_async("error", "two")
+
+    times = [timestamp for _, _, _, timestamp, _ in outbox.emitted]
+    assert times[0] == 1_234
+    assert all(began <= timestamp <= began + 60_000 for timestamp in times[1:])
 
 
 async def test_a_source_may_emit_errors_too(processor, recorder):
