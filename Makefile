@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test faults bench clean
+.PHONY: help setup demo test faults bench bench-failures clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/.ready ## prepare .venv, run nothing
 
@@ -33,8 +33,11 @@ test: .venv/.ready ## lint, format, layers, types, then the tests
 faults: .venv/.ready ## every fault, an hour: make faults FAULTS="--hours 1 --seed 7"
 	$(BIN)/python -m pytest tests/faults tests/hazards -m "faults or kafka" $(FAULTS)
 
-bench: .venv-bench/.ready ## aiopype beside other ways to do the same, six minutes
+bench: .venv-bench/.ready ## aiopype beside other ways to do the same, eight minutes
 	@.venv-bench/bin/python -m benchmarks.run $(BENCH)
+
+bench-failures: .venv-bench/.ready ## what events that fail cost, four minutes
+	@.venv-bench/bin/python -m benchmarks.failures $(BENCH)
 
 # An environment of its own: the peers' dependencies are nobody else's, nor are our versions theirs.
 .venv-bench/.ready: pyproject.toml benchmarks/requirements.txt
