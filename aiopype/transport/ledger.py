@@ -11,6 +11,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from aiopype.transport.settings import HEARTBEAT_SECONDS, SESSION_SECONDS
+
 if TYPE_CHECKING:
     from aiopype.transport.batches import Batch
     from aiopype.transport.partition import Partition
@@ -27,6 +29,10 @@ COMMIT_SECONDS = 0.02
 #: An attempt to commit ends after this; the offsets stay due.
 ATTEMPT_SECONDS = 5.0
 
+#: Pause after an attempt without an answer. To the group a commit is a sign of life: a worker that
+#: can send and not receive would keep its partitions for ever, so it lets its session pass.
+SILENCE_SECONDS = SESSION_SECONDS + HEARTBEAT_SECONDS
+
 
 class Ledger:
     """Positions up to which everything is done, and those among them that are not committed yet.
@@ -40,6 +46,7 @@ class Ledger:
         self._under_way: set[TopicPartition] = set()
         self._changed = asyncio.Event()
         self._committing = asyncio.Lock()
+        self._is_unanswered = False
 
     def done(self, topic: str, partition: int, position: int) -> None:
         """Note that everything before `position` is done, its outputs acknowledged."""
@@ -61,7 +68,7 @@ class Ledger:
         while True:
             await self._changed.wait()
             await self.commit(consumer())
-            await asyncio.sleep(COMMIT_SECONDS)
+            await asyncio.sleep(SILENCE_SECONDS if self._is_unanswered else COMMIT_SECONDS)
 
     async def commit(self, consumer: AIOKafkaConsumer) -> bool:
         """Commit what is due; say whether nothing is left. Never raises for a Kafka error."""
@@ -74,6 +81,7 @@ class Ledger:
             if not due:
                 return True
             self._under_way = set(due)
+            self._is_unanswered = False
             try:
                 async with asyncio.timeout(ATTEMPT_SECONDS):
                     await consumer.commit({tp: OffsetAndMetadata(o, "") for tp, o in due.items()})
@@ -81,6 +89,9 @@ class Ledger:
                 logger.warning("%d offsets are not committed, others own them: %s", len(due), error)
                 return True
             except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+                self._is_unanswered = isinstance(
+                    error, TimeoutError | kafka_errors.RequestTimedOutError
+                )
                 logger.warning("%d offsets are not committed yet: %r", len(due), error)
                 self._due = due | self._due
                 self._changed.set()

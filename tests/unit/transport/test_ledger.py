@@ -287,7 +287,10 @@ async def test_without_anything_done_nothing_is_committed(consumer, committing, 
     assert not consumer.is_asked.is_set()
 
 
-async def test_a_commit_that_failed_is_tried_again(ledger, consumer, committing, until):
+async def test_a_commit_that_failed_is_tried_again(
+    ledger, consumer, committing, until, monkeypatch
+):
+    monkeypatch.setattr(ledger_module, "SILENCE_SECONDS", 0.01)
     consumer.errors.extend(PASSING)
     ledger.done("t", 1, 5)
 
@@ -306,6 +309,28 @@ async def test_commits_have_a_pause_between_them(ledger, consumer, monkeypatch, 
     assert consumer.commits == [{ONE: 5}]
     task.cancel()
     await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), kafka_errors.RequestTimedOutError()])
+async def test_after_a_commit_without_an_answer_it_is_silent_for_longer_than_its_session(
+    ledger, consumer, monkeypatch, error
+):
+    # To the group each commit is a sign of life.
+    pauses = []
+
+    async def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(ledger_module.asyncio, "sleep", sleep)
+    consumer.errors.append(error)
+    ledger.done("t", 1, 5)
+    with pytest.raises(asyncio.CancelledError):
+        await ledger.keep_committing(lambda: consumer)
+
+    assert pauses == [ledger_module.SILENCE_SECONDS, ledger_module.COMMIT_SECONDS]
+    assert ledger_module.SILENCE_SECONDS > 10
 
 
 # --- at least once
