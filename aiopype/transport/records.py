@@ -15,7 +15,7 @@ class RawRecords(OrderedDict[Any, Any]):
     """aiokafka's buffer of fetch results; what is put in gives its records by whole batches.
 
     aiokafka takes each record through two iterators and makes a ConsumerRecord of it. To go without
-    is worth a quarter of the rate: the objects 15 to 20 %, the iterators 5.
+    the objects is worth 15 to 25 % of the rate; the iterators take 160 ns a record of 470.
     """
 
     def __setitem__(self, tp: Any, result: Any) -> None:

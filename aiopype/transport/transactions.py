@@ -32,8 +32,8 @@ TRANSACTION_SECONDS = 15.0
 #: own limit, so that nothing is committed of what this worker has given up.
 ATTEMPT_SECONDS = 10.0
 
-#: Until the broker has written the markers of a transaction, which takes about 2 ms, it answers
-#: the next one that it is concurrent.
+#: Until the broker has written the markers of a transaction, some milliseconds, it answers the next
+#: one that it is concurrent; aiokafka waits 20 to 100 ms then.
 MARKERS_SECONDS = 0.002
 
 #: Between two attempts after any other answer that asks for another: a leader or coordinator that
