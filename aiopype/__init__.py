@@ -8,10 +8,11 @@ from aiopype.dead_letters import DeadLetter
 from aiopype.errors import PermanentError, TemporaryError
 from aiopype.flow import AsyncFlow, Flow
 from aiopype.manager import DescriptiveManager, Manager
-from aiopype.processor import Processor, Source
+from aiopype.processor import Processor
 from aiopype.protocol import AsyncProtocol, SyncProtocol
 from aiopype.restarts import RestartPolicy
 from aiopype.retry import Retry
+from aiopype.source import Source
 
 __all__ = [
     "AsyncFlow",

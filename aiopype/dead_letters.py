@@ -23,6 +23,7 @@ __all__ = [
     "emitted_by_user",
     "encode",
     "letter_of",
+    "rejected",
     "to_emit",
     "unless_deep",
 ]
@@ -171,6 +172,19 @@ def emitted_by_user(component: str, args: tuple[Any, ...], kwargs: Mapping[str, 
             args=tuple(map(_plain, rest)),
             kwargs={_clean(name): _plain(value) for name, value in kwargs.items()},
         )
+    )
+
+
+def rejected(component: str, raw: bytes, error: Exception) -> DeadLetter:
+    """Return the letter of what a source got from outside and could not use."""
+    return DeadLetter(
+        component=component,
+        error=_class_name(error),
+        message=_message(error),
+        traceback=_traceback(error),
+        at_ms=_now_ms(),
+        value=raw,
+        value_bytes=len(raw),
     )
 
 

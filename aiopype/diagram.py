@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiopype.graph import Graph
 from aiopype.pipelines import Pipelines
-from aiopype.processor import Source
 from aiopype.replays import is_replays
+from aiopype.source import Source
 from aiopype.topics import ERROR, Topic
 
 __all__ = ["as_mermaid", "as_text"]

@@ -81,7 +81,7 @@ class MessageHandler(Protocol):
     """What a component needs of its protocol; SyncProtocol and AsyncProtocol are the two.
 
     `emit` and `emit_async` are called only outside of handlers, by sources: inside a handler the
-    outbox takes the event.
+    outbox takes the event. So is all that is about positions.
     """
 
     @property
@@ -110,6 +110,23 @@ class MessageHandler(Protocol):
 
     async def emit_async(self, topic: Topic, key: Key | None, value: bytes) -> None:
         """Take an event of a source; wait for room."""
+
+    async def emit_all(
+        self, component: str, events: Sequence[Emitted], position: bytes | None
+    ) -> None:
+        """Take events of a source, and its position if it has one, that belong together."""
+
+    def position(self, component: str) -> bytes | None:
+        """Return the last position that a running source has set; None if there is none."""
+
+    def checkpoint(self, component: str, position: bytes) -> None:
+        """Take the position that belongs to the next event of a source."""
+
+    def epoch(self, component: str) -> int:
+        """Return how many owners a running source has had."""
+
+    async def flush(self, component: str) -> None:
+        """Wait until what a source emitted, and its last position, is durable."""
 
     def is_done(self, component: str) -> bool:
         """Say whether a source has ended."""

@@ -9,6 +9,10 @@
         EmitError               emit where it is not possible
             OutboxFull          no room for another event of a source
             OutputTooLarge      the event's topic takes no record of that size
+        SourceError             a source cannot go on as it is
+            CircuitOpen         its upstream fails again and again: it is left alone for a while
+            SourceSilent        it is connected, and nothing comes
+            StateCorrupt        its stored position cannot be read
         HandlerError            a handler raised
             TemporaryError      raised by a handler: try this event again, after a while
             PermanentError      raised by a handler: trying this event again is useless
@@ -23,6 +27,7 @@ Foreign errors are translated once, at the boundary, with `from`.
 __all__ = [
     "AiopypeError",
     "BrokerError",
+    "CircuitOpen",
     "CodecError",
     "ConfigurationError",
     "DeliveryError",
@@ -34,6 +39,9 @@ __all__ = [
     "OutputTooLarge",
     "OwnershipLost",
     "PermanentError",
+    "SourceError",
+    "SourceSilent",
+    "StateCorrupt",
     "TargetError",
     "TemporaryError",
     "WorkerError",
@@ -74,6 +82,22 @@ class OutboxFull(EmitError):
 
 class OutputTooLarge(EmitError):
     """An event is larger than its topic takes (`max.message.bytes`)."""
+
+
+class SourceError(AiopypeError):
+    """A source cannot go on as it is; it is started again as its `restarts` says."""
+
+
+class CircuitOpen(SourceError):
+    """The upstream failed too often in a row; the source is in quarantine at once."""
+
+
+class SourceSilent(SourceError):
+    """Nothing came for longer than the source's `expect_every`."""
+
+
+class StateCorrupt(SourceError):
+    """What is stored of a source cannot be read, so that nobody knows where it was."""
 
 
 class HandlerError(AiopypeError):

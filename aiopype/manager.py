@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 from aiopype.emitter import MessageHandler
 from aiopype.errors import GraphError
 from aiopype.graph import manager_of
-from aiopype.processor import Processor, Source
+from aiopype.processor import Processor
 from aiopype.replays import is_replays
 from aiopype.restarts import RestartPolicy
+from aiopype.source import Source
 
 __all__ = ["DescriptiveManager", "Manager", "find_managers"]
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from aiopype.errors import GraphError
 from aiopype.graph import manager_of
 from aiopype.manager import Manager, find_managers
-from aiopype.processor import Source
 from aiopype.protocol.wiring import Wiring
 from aiopype.replays import REQUEST, Replays, replays_of
+from aiopype.silence import run_unless_silent
+from aiopype.source import Source
 from aiopype.supervision import Supervisor, stop_task
 from aiopype.topics import ERROR, TopicPlan
 
@@ -111,7 +112,7 @@ class Pipelines:
         for manager in self.managers:
             for source in manager.sources:
                 if not source.is_done:
-                    self.supervisor.add(source.name, manager.restarts)
+                    self.supervisor.add(source.name, source.restarts or manager.restarts)
                     self._start(manager, source)
             self._end_if_done(manager)
 
@@ -157,10 +158,11 @@ class Pipelines:
                     f"its last run has not ended {STOP_SECONDS:g} s after it was cancelled"
                 )
         logger.info("source %s starts", source.name)
-        await source.start()
+        await run_unless_silent(source)
         while manager.should_restart():
             await asyncio.sleep(AGAIN_SECONDS)
-            await source.start()
+            await run_unless_silent(source)
+        await source.flush()
         logger.info("source %s has ended", source.name)
         self.protocol.end(source.name)
         self.supervisor.end(source.name)

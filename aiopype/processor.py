@@ -1,4 +1,4 @@
-"""The components that users write: processors handle events, sources start pipelines."""
+"""Processors: the components that handle events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiopype.event import Key
 from aiopype.retry import Retry
 from aiopype.topics import ERROR
 
-__all__ = ["Processor", "Source"]
+__all__ = ["Processor"]
 
 
 class Processor:
@@ -149,34 +149,6 @@ class Processor:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
-
-
-class Source(Processor):
-    """Starts a pipeline; runs on one worker of the cluster, in a task of its own.
-
-    A user's source is this much:
-
-        class Lines(Source):
-            async def start(self):
-                async for line in read_lines():
-                    await self.emit_async("line", line)
-
-    `start` is called by the flow, once, when this worker becomes the owner of the source. It may
-    run for ever. It is cancelled when the flow stops or the ownership moves: clean up in `finally`,
-    within 5 seconds, and let `CancelledError` pass. When it returns the source has ended; when it
-    raises it is called again, as its manager's `restarts` says. It must not block the event loop:
-    await, or use `asyncio.to_thread`.
-    """
-
-    async def start(self) -> None:
-        """Run the source.
-
-        Raises:
-            NotImplementedError: a subclass must say what the source does.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} {self.name!r} has no start(); override `async def start(self)`"
-        )
 
 
 def _stamp(outbox: Outbox) -> None:

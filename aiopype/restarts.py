@@ -75,8 +75,12 @@ class Budget:
         """Note that it runs again."""
         self._started = now
 
-    def fail(self, now: float) -> Restart:
-        """Count a failure; return what follows."""
+    def fail(self, now: float, *, at_once: bool = False) -> Restart:
+        """Count a failure; return what follows.
+
+        Arguments:
+            at_once: it goes into quarantine whatever is left of the budget.
+        """
         policy = self._policy
         if now - self._started >= policy.calm_seconds:
             self._delays = self._quarantines = 0
@@ -85,7 +89,7 @@ class Budget:
         while now - self._failed[0] > policy.within_seconds:
             self._failed.popleft()
         # After a quarantine it is on trial: the next failure needs no full budget.
-        if self._quarantines or len(self._failed) > policy.failures:
+        if at_once or self._quarantines or len(self._failed) > policy.failures:
             delay = _doubled(policy.first_quarantine_seconds, self._quarantines)
             self._quarantines += 1
             return Restart(min(delay, policy.last_quarantine_seconds), is_quarantine=True)

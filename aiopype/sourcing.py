@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from aiopype.pipelines import Pipelines
-from aiopype.processor import Source
 from aiopype.protocol.kafka import AsyncProtocol
+from aiopype.source import Source
 from aiopype.supervision import stop_task
 from aiopype.transport.outbox import SourceOutbox
 from aiopype.transport.producer import Producer

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from aiopype.errors import EmitError
@@ -53,6 +53,8 @@ class SyncProtocol(Wiring):
         sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__()
+        self._positions: dict[str, bytes] = {}
+        self._pending: dict[str, bytes] = {}
         self._sleep = sleep
         self._sleep_async = sleep_async
 
@@ -63,6 +65,7 @@ class SyncProtocol(Wiring):
             EmitError: a handler on the way is a coroutine function: only `emit_async` can wait.
         """
         pending = self._first(topic, key, value)
+        position = self._pending.pop(topic.component, None)
         while pending:
             subscription, record = pending.popleft()
             if subscription.is_coroutine:
@@ -75,13 +78,51 @@ class SyncProtocol(Wiring):
                 self._follow(self._try_again(outcome.failures[0]), pending)
             else:
                 self._follow(outcome.emitted, pending)
+        if position is not None:
+            self._positions[topic.component] = position
 
     async def emit_async(self, topic: Topic, key: Key | None, value: bytes) -> None:
         """Run the pipeline behind an event to its end, awaiting coroutine handlers.
 
         Nothing a handler raises comes back.
         """
-        pending = self._first(topic, key, value)
+        position = self._pending.pop(topic.component, None)
+        await self._run(self._first(topic, key, value))
+        if position is not None:
+            self._positions[topic.component] = position
+
+    async def emit_all(
+        self, component: str, events: Sequence[Emitted], position: bytes | None
+    ) -> None:
+        """Run the pipeline behind each of these events to its end, then keep the position."""
+        for topic, key, value, _, _ in events:
+            assert value is not None
+            await self._run(self._first(topic, key, value))
+        if position is not None:
+            self._positions[component] = position
+
+    def position(self, component: str) -> bytes | None:
+        """Return where a source is: as long as this process lasts."""
+        return self._pending.get(component, self._positions.get(component))
+
+    def checkpoint(self, component: str, position: bytes) -> None:
+        """Take the position that counts when the next event of a source has run to its end."""
+        self._pending[component] = position
+
+    def epoch(self, component: str) -> int:
+        """Return 1: in process a source never moves."""
+        return 1
+
+    async def flush(self, component: str) -> None:
+        """Keep the last position; what was emitted has run to its end already."""
+        if component in self._pending:
+            self._positions[component] = self._pending.pop(component)
+
+    def forget(self, component: str) -> None:
+        """Drop a position whose event was never emitted: the source failed before."""
+        self._pending.pop(component, None)
+
+    async def _run(self, pending: _Pending) -> None:
         while pending:
             subscription, record = pending.popleft()
             if subscription.is_awaited:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiopype.event import Key
+from aiopype.event import Emitted, Key
 from aiopype.graph import Graph
 from aiopype.progress import Progress
 from aiopype.topics import Topic
@@ -62,6 +62,28 @@ class Wiring(ABC):
     @abstractmethod
     async def emit_async(self, topic: Topic, key: Key | None, value: bytes) -> None:
         """Take an event of a source; wait for room."""
+
+    @abstractmethod
+    async def emit_all(
+        self, component: str, events: Sequence[Emitted], position: bytes | None
+    ) -> None:
+        """Take events of a source, and its position if it has one, that belong together."""
+
+    @abstractmethod
+    def position(self, component: str) -> bytes | None:
+        """Return the last position that a running source has set; None if there is none."""
+
+    @abstractmethod
+    def checkpoint(self, component: str, position: bytes) -> None:
+        """Take the position that belongs to the next event of a source."""
+
+    @abstractmethod
+    def epoch(self, component: str) -> int:
+        """Return how many owners a running source has had."""
+
+    @abstractmethod
+    async def flush(self, component: str) -> None:
+        """Wait until what a source emitted, and its last position, is durable."""
 
     def end(self, component: str) -> None:
         """Note that a source has ended."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from aiopype.emitter import MessageHandler
 from aiopype.errors import ConfigurationError
-from aiopype.processor import Source
+from aiopype.source import Source
 
 __all__ = ["TimeSource"]
 

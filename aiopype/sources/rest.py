@@ -13,7 +13,7 @@ import msgspec
 
 from aiopype.emitter import MessageHandler
 from aiopype.errors import ConfigurationError
-from aiopype.processor import Source
+from aiopype.source import Source
 
 __all__ = ["RestSource"]
 

@@ -57,17 +57,35 @@ class Numbers(Source):
 
 
 class Recorder(Wiring):
-    """A protocol that only writes down what sources emit."""
+    """A protocol that only writes down what sources emit, and where they are."""
 
     def __init__(self):
         super().__init__()
         self.sent = []
+        self.positions = {}
 
     def emit(self, topic, key, value):
         self.sent.append(("emit", topic.name, key, value))
 
     async def emit_async(self, topic, key, value):
         self.sent.append(("emit_async", topic.name, key, value))
+
+    async def emit_all(self, component, events, position):
+        self.sent += [("emit_all", topic.name, key, value) for topic, key, value, _, _ in events]
+        if position is not None:
+            self.positions[component] = position
+
+    def position(self, component):
+        return self.positions.get(component)
+
+    def checkpoint(self, component, position):
+        self.positions[component] = position
+
+    def epoch(self, component):
+        return 1
+
+    async def flush(self, component):
+        pass
 
 
 @pytest.fixture

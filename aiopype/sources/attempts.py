@@ -1,0 +1,63 @@
+"""How a source goes about an upstream that fails: back-off with jitter, and a circuit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from aiopype.errors import CircuitOpen
+from aiopype.sources.options import SourceOptions
+
+__all__ = ["Attempts"]
+
+#: The share of a delay by which it may be shorter or longer, so that many do not come at once.
+JITTER = 0.2
+
+
+class Attempts:
+    """Counts the errors of an upstream in a row; keep one a source, over all its starts.
+
+    When there are too many the circuit opens: the source is in quarantine. Then it is on trial: the
+    next error opens the circuit again, and the next success closes it.
+
+    Arguments:
+        options: say how many are too many, and the delays.
+        jitter: returns a number between two; a random one.
+
+    Attributes:
+        failures: how many there were in a row.
+    """
+
+    def __init__(
+        self, options: SourceOptions, jitter: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._options = options
+        self._jitter = jitter
+        self._is_open = False
+        self.failures = 0
+
+    def succeeded(self) -> None:
+        """Note that the upstream answered as it should."""
+        self.failures = 0
+        self._is_open = False
+
+    def failed(self, error: Exception, at_least_seconds: float = 0.0) -> float:
+        """Count an error; return the seconds until the next attempt.
+
+        Arguments:
+            error: what went wrong.
+            at_least_seconds: what the upstream asked for, as with `Retry-After`.
+
+        Raises:
+            CircuitOpen: that was one too many; from `error`.
+        """
+        self.failures += 1
+        if self._is_open or self.failures >= self._options.exception_threshold:
+            self._is_open = True
+            raise CircuitOpen(
+                f"{self.failures} errors in a row, the last: {type(error).__name__}: {error}"
+            ) from error
+        # Beyond 2**30 the power only costs; the longest delay is reached long before.
+        doubled = self._options.first_delay_seconds * 2.0 ** min(self.failures - 1, 30)
+        delay = min(doubled, self._options.last_delay_seconds)
+        return max(delay * self._jitter(1 - JITTER, 1 + JITTER), at_least_seconds)
