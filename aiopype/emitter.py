@@ -16,7 +16,7 @@ from aiopype.event import Emitted, Key, key_bytes
 from aiopype.graph import manager_of
 from aiopype.topics import Topic
 
-__all__ = ["MessageHandler", "Outbox", "current_outbox"]
+__all__ = ["MessageHandler", "Outbox", "check_record", "current_outbox"]
 
 
 class Outbox:
@@ -50,27 +50,38 @@ class Outbox:
             )
         own = self.key
         raw = own if key is None else key_bytes(key)
-        if raw is None:
-            if topic.needs_key:
-                raise EmitError(
-                    f"event {topic.full_name} has no key, and its topic is compacted, which keeps "
-                    "the last event of each key; emit it with key=..."
-                )
-            size = len(value)
-        else:
-            size = len(raw) + len(value)
-        if size > topic.largest:
-            raise OutputTooLarge(
-                f"event {topic.full_name} has {size:,} bytes, and its topic takes "
-                f"{topic.largest:,} at most; raise its `max.message.bytes` in "
-                f"topics/{manager_of(topic.full_name)}.toml, or emit less"
-            )
+        size = len(value) if raw is None else len(raw) + len(value)
+        if size > topic.largest or raw is None:
+            check_record(topic, raw, size)
         self.emitted.append((topic, raw, value, self.timestamp, key is None or raw == own))
 
     def stamp_last(self, timestamp: int) -> None:
         """Give the event that was added last a time of its own, in milliseconds since 1970."""
         topic, key, value, _, inherited = self.emitted[-1]
         self.emitted[-1] = (topic, key, value, timestamp, inherited)
+
+
+def check_record(topic: Topic, key: bytes | None, size: int) -> None:
+    """Refuse an event that its topic does not take.
+
+    Arguments:
+        size: of key and value, in bytes.
+
+    Raises:
+        EmitError: it has no key, and the topic is compacted.
+        OutputTooLarge: it is larger than the topic's largest.
+    """
+    if key is None and topic.needs_key:
+        raise EmitError(
+            f"event {topic.full_name} has no key, and its topic is compacted, which keeps "
+            "the last event of each key; emit it with key=..."
+        )
+    if size > topic.largest:
+        raise OutputTooLarge(
+            f"event {topic.full_name} has {size:,} bytes, and its topic takes "
+            f"{topic.largest:,} at most; raise its `max.message.bytes` in "
+            f"topics/{manager_of(topic.full_name)}.toml, or emit less"
+        )
 
 
 #: The outbox of the event being handled in this context; None in a source.

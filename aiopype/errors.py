@@ -12,6 +12,7 @@
         SourceError             a source cannot go on as it is
             CircuitOpen         its upstream fails again and again: it is left alone for a while
             SourceSilent        it is connected, and nothing comes
+            SourceFenced        another flow of the same name has the same source
             StateCorrupt        its stored position cannot be read
         HandlerError            a handler raised
             TemporaryError      raised by a handler: try this event again, after a while
@@ -23,6 +24,8 @@
 
 Foreign errors are translated once, at the boundary, with `from`.
 """
+
+from typing import ClassVar
 
 __all__ = [
     "AiopypeError",
@@ -40,6 +43,7 @@ __all__ = [
     "OwnershipLost",
     "PermanentError",
     "SourceError",
+    "SourceFenced",
     "SourceSilent",
     "StateCorrupt",
     "TargetError",
@@ -85,19 +89,35 @@ class OutputTooLarge(EmitError):
 
 
 class SourceError(AiopypeError):
-    """A source cannot go on as it is; it is started again as its `restarts` says."""
+    """A source cannot go on as it is; it is started again as its `restarts` says.
+
+    Attributes:
+        is_hopeless: whether that is no use soon: it goes into quarantine at once.
+    """
+
+    is_hopeless: ClassVar[bool] = False
 
 
 class CircuitOpen(SourceError):
-    """The upstream failed too often in a row; the source is in quarantine at once."""
+    """The upstream failed too often in a row; the source is left alone for a while."""
+
+    is_hopeless = True
 
 
 class SourceSilent(SourceError):
     """Nothing came for longer than the source's `expect_every`."""
 
 
+class SourceFenced(SourceError):
+    """Another flow of the same name runs the same source on the same brokers."""
+
+    is_hopeless = True
+
+
 class StateCorrupt(SourceError):
     """What is stored of a source cannot be read, so that nobody knows where it was."""
+
+    is_hopeless = True
 
 
 class HandlerError(AiopypeError):

@@ -113,7 +113,8 @@ class Flow:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._stop = lambda: _threadsafe(loop, stopping.set)
-        pipelines.start_sources(lambda source: pipelines.protocol.progress.sources.add(source.name))
+        pipelines.protocol.progress.sources.update(pipelines.sources)
+        pipelines.start_sources()
         waits = [
             asyncio.create_task(stopping.wait(), name="wait for stop"),
             asyncio.create_task(supervisor.none_left(), name="wait for the last manager"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiopype.errors import GraphError
 from aiopype.graph import manager_of
@@ -25,6 +25,10 @@ AGAIN_SECONDS = 1.0
 
 #: For a cancelled source to clean up; one that takes longer is not started again beside itself.
 STOP_SECONDS = 5.0
+
+
+#: Makes a source ready to run.
+Prepare = Callable[[Source], Awaitable[None]]
 
 
 class Pipelines:
@@ -98,50 +102,62 @@ class Pipelines:
         self.supervisor.on_restart(self._start_again)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._on_start: Callable[[Source], None] | None = None
-        self._is_here = False
+        self._here: dict[str, Prepare] = {}
 
-    def start_sources(self, on_start: Callable[[Source], None] | None = None) -> None:
-        """Start every source that has not ended, of every manager that is not down.
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The sources of all managers, by full name."""
+        return {source.name: source for manager in self.managers for source in manager.sources}
+
+    def start_sources(self) -> None:
+        """Start every source."""
+        for name in self.sources:
+            self.start_source(name)
+        for manager in self.managers:
+            self._end_if_done(manager)
+
+    def start_source(self, name: str, prepare: Prepare | None = None) -> None:
+        """Start a source unless it has ended or its manager is down; that one's restart starts it.
 
         Arguments:
-            on_start: called with each source before it runs, also when it is started again.
+            prepare: awaited with the source before it runs, each time it is started; what it
+                raises is a failure of the source.
         """
-        self._on_start = on_start
-        self._is_here = True
-        for manager in self.managers:
-            for source in manager.sources:
-                if not source.is_done:
-                    self.supervisor.add(source.name, source.restarts or manager.restarts)
-                    self._start(manager, source)
-            self._end_if_done(manager)
+        source = self.sources[name]
+        if not source.is_done:
+            manager = self._manager_of(name)
+            self._here[name] = prepare or _as_it_is
+            self.supervisor.add(name, source.restarts or manager.restarts)
+            self._start(manager, source)
+
+    async def stop_source(self, name: str) -> None:
+        """Cancel a source and await its end, 5 seconds at most."""
+        self._here.pop(name, None)
+        tasks = {task for task in self._ending if task.get_name() == _task_name(name)}
+        if name in self._tasks:
+            tasks.add(self._tasks.pop(name))
+        await asyncio.gather(*(stop_task(task, STOP_SECONDS) for task in tasks))
 
     async def stop_sources(self) -> None:
         """Cancel the sources and await their end, 5 seconds at most."""
-        self._is_here = False
-        tasks = {*self._tasks.values(), *self._ending}
-        self._tasks = {}
-        await asyncio.gather(*(stop_task(task, STOP_SECONDS) for task in tasks))
+        await asyncio.gather(*(self.stop_source(name) for name in self.sources))
 
     def _start(self, manager: Manager, source: Source) -> None:
         if not self.supervisor.is_running(source.name):
             return
-        if self._on_start is not None:
-            self._on_start(source)
-        if source.is_done:  # what it emitted before could not be sent
-            self.supervisor.end(source.name)
-            return
-        name = f"source {source.name}"
+        name = _task_name(source.name)
         before = {task for task in self._ending if task.get_name() == name}
         run = self._run(manager, source, before)
         self._tasks[source.name] = self.supervisor.start(name, source.name, run)
 
     def _start_again(self, name: str) -> None:
-        if self._is_here:
-            for manager in self.managers:
-                for source in manager.sources:
-                    if name in (manager.name, source.name):
-                        self._start(manager, source)
+        for manager in self.managers:
+            for source in manager.sources:
+                if source.name in self._here and name in (manager.name, source.name):
+                    self._start(manager, source)
+
+    def _manager_of(self, source: str) -> Manager:
+        return next(each for each in self.managers if each.name == manager_of(source))
 
     def _cancel(self, name: str) -> None:
         for source, task in self._tasks.items():
@@ -157,6 +173,10 @@ class Pipelines:
                 raise TimeoutError(
                     f"its last run has not ended {STOP_SECONDS:g} s after it was cancelled"
                 )
+        await self._here[source.name](source)
+        if source.is_done:  # what it emitted before could not be sent, and now it is
+            self.supervisor.end(source.name)
+            return
         logger.info("source %s starts", source.name)
         await run_unless_silent(source)
         while manager.should_restart():
@@ -171,3 +191,11 @@ class Pipelines:
     def _end_if_done(self, manager: Manager) -> None:
         if self._end_with_sources and manager.done:
             self.supervisor.end(str(manager.name))
+
+
+def _task_name(source: str) -> str:
+    return f"source {source}"
+
+
+async def _as_it_is(_source: Source) -> None:
+    pass

@@ -1,76 +1,204 @@
-"""The sources of a flow on this worker while it owns them, each with its outbox."""
+"""The sources of a flow that are this worker's: started, paused, stopped and given up."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterable, Mapping
 
+from aiopype.errors import DeliveryError, OwnershipLost
+from aiopype.ownership import Wish
 from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.source import Source
 from aiopype.supervision import stop_task
-from aiopype.transport.outbox import SourceOutbox
-from aiopype.transport.producer import Producer
+from aiopype.transport.outbox import RETRY_SECONDS, Owning, SourceOutbox
 
 __all__ = ["Sources"]
 
 logger = logging.getLogger(__name__)
 
-#: A stopped source's events have this long to be acknowledged.
-FLUSH_SECONDS = 4.0
+#: A stopped source's events have this long to become durable.
+FLUSH_SECONDS = 2.0
+
+NOTHING = Wish()
 
 
 class Sources:
-    """Starts and stops the sources with their outboxes.
+    """Runs the sources that the group has assigned to this worker and nobody has paused.
 
-    What an outbox cannot send fails its source, which is started again with the same outbox: the
-    events wait in it.
+    A source has an outbox as long as it is this worker's, and a task that writes what is in it.
+    What that cannot do fails the source, which is started again as its `restarts` says, with the
+    same outbox: the events wait in it.
 
     Arguments:
         pipelines: the flow's managers.
         protocol: the one they were built for.
-        producer: writes the events.
+        owning: what the outboxes share.
+        wishes: what operators wish, by source; it changes.
     """
 
-    def __init__(self, pipelines: Pipelines, protocol: AsyncProtocol, producer: Producer) -> None:
+    def __init__(
+        self,
+        pipelines: Pipelines,
+        protocol: AsyncProtocol,
+        owning: Owning,
+        wishes: Mapping[str, Wish],
+    ) -> None:
         self._pipelines = pipelines
         self._protocol = protocol
-        self._producer = producer
-        self._senders: dict[str, tuple[SourceOutbox, asyncio.Task[None]]] = {}
+        self._owning = owning
+        self._wishes = wishes
+        self._assigned: frozenset[str] = frozenset()
+        self._has_lease = False
+        self._outboxes: dict[str, SourceOutbox] = {}
+        self._senders: dict[str, asyncio.Task[None]] = {}
+        #: Those that are started here, each with the number of the restart that was wished last.
+        self._running: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
+        self._on_given_up: Callable[[], None] = lambda: None
 
-    async def start(self) -> None:
-        """Start every source that has not ended."""
-        logger.info("this worker runs the sources")
-        self._pipelines.start_sources(self._open_outbox)
+    def start(self, on_given_up: Callable[[], None]) -> None:
+        """Begin to follow what is assigned and wished.
+
+        Arguments:
+            on_given_up: called when sources have been given up that others shall have.
+        """
+        self._on_given_up = on_given_up
+        self._work = asyncio.create_task(self._follow(), name="start and stop sources")
 
     async def stop(self) -> None:
-        """Stop them and send what they emitted, 9 seconds at most."""
-        await self._pipelines.stop_sources()
-        senders, self._senders = list(self._senders.values()), {}
+        """Stop all sources and write what they emitted, 8 seconds at most."""
+        if self._work is not None:
+            await stop_task(self._work, 1.0)
+            self._work = None
+        await self._give_up(list(self._outboxes))
+
+    # --- what is said from outside
+
+    @property
+    def held(self) -> dict[str, int]:
+        """The sources that this worker has not given up, each with its epoch.
+
+        None while the group may have gone on without it: it has no claim to any then.
+        """
+        if not self._has_lease:
+            return {}
+        return {name: outbox.epoch for name, outbox in self._outboxes.items()}
+
+    def assign(self, names: frozenset[str]) -> None:
+        """Take what the group has assigned."""
+        self._assigned = names & frozenset(self._pipelines.sources)
+        self._has_lease = True
+        self._changed.set()
+
+    def suspend(self, reason: str) -> None:
+        """Stop all sources for now: they may be another worker's.
+
+        Their outboxes are kept: when it turns out that nobody else had them, nothing is lost.
+        """
+        if self._running:
+            logger.warning("the sources of this worker are stopped: %s", reason)
+        self._has_lease = False
+        self._changed.set()
+
+    def look_again(self) -> None:
+        """Note that something else is wished."""
+        self._changed.set()
+
+    # --- doing it
+
+    async def _follow(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._adjust()
+
+    async def _adjust(self) -> None:
+        wanted = {
+            name
+            for name in self._assigned
+            if self._has_lease and not self._wishes.get(name, NOTHING).is_paused
+        }
+        again = {
+            name
+            for name, restart in self._running.items()
+            if name in wanted and restart != self._wishes.get(name, NOTHING).restart
+        }
+        await self._stop_running((self._running.keys() - wanted) | again)
+        if self._has_lease:
+            others = self._outboxes.keys() - self._assigned
+            await self._give_up(others)
+            if others:
+                self._on_given_up()
+        for name in sorted(wanted - self._running.keys()):
+            self._running[name] = self._wishes.get(name, NOTHING).restart
+            self._protocol.progress.sources.add(name)
+            self._pipelines.start_source(name, self._prepare)
+
+    async def _stop_running(self, names: Iterable[str]) -> None:
+        names = sorted(names)
+        await asyncio.gather(*(self._pipelines.stop_source(name) for name in names))
+        for name in names:
+            del self._running[name]
+            self._protocol.progress.sources.discard(name)
+            self._protocol.close_outbox(name)
+            logger.info("source %s is stopped here", name)
+
+    async def _give_up(self, names: Iterable[str]) -> None:
+        names = sorted(names)
+        await self._stop_running(self._running.keys() & set(names))
         flushes = [
-            asyncio.create_task(outbox.flush(), name=f"flush {task.get_name()}")
-            for outbox, task in senders
-            if not task.done()
+            asyncio.create_task(self._outboxes[name].flush(), name=f"flush {name}")
+            for name in names
+            if name in self._senders and not self._senders[name].done()
         ]
         if flushes:
             _, late = await asyncio.wait(flushes, timeout=FLUSH_SECONDS)
             for flush in late:
                 flush.cancel()
-                logger.error("events of a source were not acknowledged in %g s", FLUSH_SECONDS)
-        for _, task in senders:
-            await stop_task(task, 1.0)
-        for component in self._protocol.components:
-            self._protocol.close_outbox(component.name)
-        self._protocol.progress.sources.clear()
-        logger.info("the sources are stopped here")
+        senders = [self._senders.pop(name) for name in names if name in self._senders]
+        await asyncio.gather(*(stop_task(sender, 1.0) for sender in senders))
+        for name in names:
+            outbox = self._outboxes.pop(name, None)
+            if outbox is not None and outbox.count:
+                logger.error("%d events of source %s are dropped unwritten", outbox.count, name)
 
-    def _open_outbox(self, source: Source) -> None:
-        outbox, sender = self._senders.get(source.name, (None, None))
-        if sender is not None and not sender.done():
-            return
-        outbox = outbox or SourceOutbox(source.name, self._producer)
-        self._protocol.open_outbox(source.name, outbox)
-        self._protocol.progress.sources.add(source.name)
-        name = f"outbox of {source.name}"
-        sender = self._pipelines.supervisor.start(name, source.name, outbox.run())
-        self._senders[source.name] = (outbox, sender)
+    async def _prepare(self, source: Source) -> None:
+        """Own a source before it runs; what fails here fails the source."""
+        name = source.name
+        outbox = self._outboxes.get(name)
+        if outbox is None:
+            outbox = self._outboxes[name] = SourceOutbox(name, self._owning)
+        outbox.forget_pending()
+        sender = self._senders.get(name)
+        if sender is None or sender.done():
+            outbox.discard()
+            await self._open(outbox, name)
+            run = self._send(outbox)
+            title = f"outbox of {name}"
+            self._senders[name] = self._pipelines.supervisor.start(title, name, run)
+        self._protocol.open_outbox(name, outbox)
+
+    async def _open(self, outbox: SourceOutbox, name: str) -> None:
+        while True:
+            try:
+                await outbox.open()
+            except OwnershipLost:
+                # The group says soon whose it is; this run is cancelled then.
+                await asyncio.sleep(RETRY_SECONDS)
+            except DeliveryError as error:
+                logger.warning("source %s waits: %s", name, error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _send(self, outbox: SourceOutbox) -> None:
+        while True:
+            try:
+                await outbox.run()
+            except OwnershipLost as error:
+                # What waits is written if the source turns out to be this worker's after all.
+                logger.warning("events wait: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)

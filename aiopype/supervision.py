@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol
 
-from aiopype.errors import CircuitOpen
+from aiopype.errors import SourceError
 from aiopype.graph import manager_of
 from aiopype.restarts import Budget, Restart, RestartPolicy
 from aiopype.states import State, Status
@@ -173,8 +173,8 @@ class Supervisor:
                 extra=about,
             )
             return
-        # A source that opens its circuit has tried often enough itself.
-        restart = unit.budget.fail(self._clock(), at_once=isinstance(error, CircuitOpen))
+        at_once = isinstance(error, SourceError) and error.is_hopeless
+        restart = unit.budget.fail(self._clock(), at_once=at_once)
         spread = unit.policy.jitter
         seconds = restart.delay_seconds * self._jitter(1 - spread, 1 + spread)
         now = self._wall()

@@ -12,9 +12,10 @@ from aiokafka import errors as kafka_errors
 from aiokafka.structs import TopicPartition
 from mode import Service
 
-from aiopype.errors import BrokerError, DeliveryError, OutputRefused, OwnershipLost
+from aiopype.errors import DeliveryError, OwnershipLost
 from aiopype.transport.outputs import pack
-from aiopype.transport.producer import CLOSE_SECONDS, FINAL, TOO_LARGE
+from aiopype.transport.producer import CLOSE_SECONDS, TOO_LARGE
+from aiopype.transport.refusals import FAILURES, translated
 from aiopype.transport.transactions import ATTEMPT_SECONDS, TransactionalProducer
 
 if TYPE_CHECKING:
@@ -30,16 +31,6 @@ logger = logging.getLogger(__name__)
 
 #: Producers that open at once: each finds its coordinator and fences its predecessor.
 OPENING = 16
-
-#: No second attempt changes these, nor those of writing.
-_REFUSED = (
-    *FINAL,
-    kafka_errors.TransactionalIdAuthorizationFailed,
-    kafka_errors.GroupAuthorizationFailedError,
-    BrokerError,
-)
-
-_FAILURES = (kafka_errors.KafkaError, BrokerError, TimeoutError, OSError)
 
 
 class ExactlyOnce(Service):
@@ -104,9 +95,9 @@ class ExactlyOnce(Service):
                 await producer.start()
         except BaseException as error:
             self._close([producer])
-            if not isinstance(error, _FAILURES):
+            if not isinstance(error, FAILURES):
                 raise
-            raise _translated(error, "opening a transactional producer") from error
+            raise translated(error, "opening a transactional producer") from error
         self._doubtful.discard(tp)
         self._producers[tp] = producer
 
@@ -142,10 +133,10 @@ class ExactlyOnce(Service):
                 if partition.is_closed:
                     raise OwnershipLost(f"{partition} was given up")
                 await producer.commit(packed, self._group, offsets)
-        except _FAILURES as error:
+        except FAILURES as error:
             if isinstance(error, TOO_LARGE) and self._limits.look_again(batch.emitted):
                 raise DeliveryError(f"the limits of topics have changed: {error!r}") from error
-            raise _translated(error, "writing outputs and offset") from error
+            raise translated(error, "writing outputs and offset") from error
         self._doubtful.discard(tp)
         for item in packed:
             self._progress.emitted(item.topic, item.batch.record_count())
@@ -178,13 +169,6 @@ class ExactlyOnce(Service):
 
 def _tp(partition: Partition) -> TopicPartition:
     return TopicPartition(partition.topic.name, partition.number)
-
-
-def _translated(error: BaseException, doing: str) -> DeliveryError:
-    text = f"{doing}: {type(error).__name__} {error}".strip()
-    if isinstance(error, kafka_errors.ProducerFenced):
-        return DeliveryError(f"{text}; another worker had the partition meanwhile")
-    return OutputRefused(text) if isinstance(error, _REFUSED) else DeliveryError(text)
 
 
 async def _close(producer: TransactionalProducer) -> None:

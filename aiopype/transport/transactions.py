@@ -23,7 +23,7 @@ from aiokafka.structs import TopicPartition
 
 from aiopype.transport.outputs import BATCH_BYTES, Packed
 
-__all__ = ["ATTEMPT_SECONDS", "TransactionalProducer"]
+__all__ = ["ATTEMPT_SECONDS", "TRANSACTION_SECONDS", "TransactionalProducer", "new_client"]
 
 #: The broker aborts a transaction that is open for longer, and fences its producer.
 TRANSACTION_SECONDS = 15.0
@@ -65,6 +65,16 @@ class _Identity(NamedTuple):
     producer_epoch: int
 
 
+def new_client(brokers: str, security: Mapping[str, Any] | None = None) -> AIOKafkaClient:
+    """Return a client for transactional producers, not connected yet."""
+    return AIOKafkaClient(
+        bootstrap_servers=brokers,
+        # The answer to a request may take longer than an attempt; nobody waits for it then.
+        request_timeout_ms=int(TRANSACTION_SECONDS * 1000),
+        **(security or {}),
+    )
+
+
 class TransactionalProducer:
     """Speaks Kafka's protocol of transactions for one transactional id.
 
@@ -77,17 +87,18 @@ class TransactionalProducer:
         brokers: `host:port,...`.
         transactional_id: whoever starts with the same one fences this producer.
         security: from `connection_options`.
+        client: a connected one to share with others; it is not closed here.
     """
 
     def __init__(
-        self, brokers: str, transactional_id: str, security: Mapping[str, Any] | None = None
+        self,
+        brokers: str,
+        transactional_id: str,
+        security: Mapping[str, Any] | None = None,
+        client: AIOKafkaClient | None = None,
     ) -> None:
-        self._client = AIOKafkaClient(
-            bootstrap_servers=brokers,
-            # The answer to a request may take longer than an attempt; nobody waits for it then.
-            request_timeout_ms=int(TRANSACTION_SECONDS * 1000),
-            **(security or {}),
-        )
+        self._is_shared = client is not None
+        self._client = client or new_client(brokers, security)
         self._identity = _Identity(transactional_id, -1, -1)
         self._sequences: dict[TopicPartition, int] = defaultdict(int)
         self._coordinators: dict[str, int] = {}
@@ -98,7 +109,8 @@ class TransactionalProducer:
         Raises:
             KafkaError: it is refused, or the brokers cannot be reached.
         """
-        await self._client.bootstrap()
+        if not self._is_shared:
+            await self._client.bootstrap()
         request = InitProducerIdRequest(
             transactional_id=self._identity.transactional_id,
             transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
@@ -110,7 +122,8 @@ class TransactionalProducer:
 
     async def stop(self) -> None:
         """Disconnect; a transaction that is open is ended by the next producer of the id."""
-        await self._client.close()
+        if not self._is_shared:
+            await self._client.close()
 
     def create_batch(self) -> BatchBuilder:
         """Return an empty record batch of this producer's transactions."""

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from aiopype import Manager, SyncProtocol
-from aiopype.hosting import _Counted
+from aiopype.hosting.services import Counted
 from aiopype.pipelines import Pipelines
 from aiopype.progress import Progress, Rate, RecentErrors, duration
 
@@ -149,7 +149,7 @@ def batch(record):
 
 async def test_all_else_of_a_delivery_that_is_counted_is_its_own():
     delivery = FakeDelivery()
-    counted = _Counted(delivery, None)
+    counted = Counted(delivery, None)
 
     assert (await counted.open(None), await counted.keep([])) == ("opened", "kept")
     assert counted.trusts_memory is False
@@ -158,7 +158,7 @@ async def test_all_else_of_a_delivery_that_is_counted_is_its_own():
 async def test_events_that_waited_are_not_counted_again(progress, batch):
     batch.position = None
 
-    await _Counted(FakeDelivery(), progress).deliver(batch)
+    await Counted(FakeDelivery(), progress).deliver(batch)
 
     assert not progress.topics
 
@@ -166,7 +166,7 @@ async def test_events_that_waited_are_not_counted_again(progress, batch):
 async def test_a_batch_is_counted_when_it_is_durable(progress, batch):
     progress.assign("t", 2)
 
-    await _Counted(FakeDelivery(), progress).deliver(batch)
+    await Counted(FakeDelivery(), progress).deliver(batch)
 
     topic = progress.topics["t"]
     assert (topic.handled, topic.age_seconds, topic.partitions[2].position) == (2, 1.0, 7)
@@ -174,7 +174,7 @@ async def test_a_batch_is_counted_when_it_is_durable(progress, batch):
 
 async def test_a_batch_that_could_not_be_made_durable_is_not_counted(progress, batch):
     with pytest.raises(LookupError):
-        await _Counted(FakeDelivery(LookupError()), progress).deliver(batch)
+        await Counted(FakeDelivery(LookupError()), progress).deliver(batch)
 
     assert not progress.topics
 

@@ -10,27 +10,25 @@ from typing import Any, cast
 
 import faust
 from faust.app.base import BootStrategy
-from mode import Service, ServiceT
+from mode import ServiceT
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
 from aiopype.errors import ConfigurationError
 from aiopype.health import Health
+from aiopype.hosting.services import Agents, Counted, Restarts, Web
+from aiopype.hosting.sources import OwnedSources
 from aiopype.metrics import EventCollector, Metrics, StateCollector
 from aiopype.pipelines import Pipelines
-from aiopype.progress import Progress
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.readiness import add_checks
 from aiopype.settings import Settings
 from aiopype.settings.values import GUARANTEES
-from aiopype.sourcing import Sources
-from aiopype.supervision import Supervisor
 from aiopype.transport.admin import Admin
-from aiopype.transport.batches import Batch, Delivery
+from aiopype.transport.batches import Delivery
 from aiopype.transport.condition import condition_of
 from aiopype.transport.consumer import Consumer
 from aiopype.transport.driver import Transport
-from aiopype.transport.election import Election
 from aiopype.transport.exactly_once import ExactlyOnce
 from aiopype.transport.ledger import AtLeastOnce, Ledger
 from aiopype.transport.limits import Limits
@@ -45,7 +43,6 @@ from aiopype.transport.settings import (
 )
 from aiopype.transport.transactions import TransactionalProducer
 from aiopype.watchdog import Condition
-from aiopype.web import WebServer
 
 __all__ = ["FlowApp", "build_app"]
 
@@ -91,8 +88,8 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
         protocol.progress,
     )
     kinds: dict[str, Delivery] = {
-        "exactly_once": _Counted(exactly_once, protocol.progress),
-        "at_least_once": _Counted(AtLeastOnce(producer, ledger), protocol.progress),
+        "exactly_once": Counted(exactly_once, protocol.progress),
+        "at_least_once": Counted(AtLeastOnce(producer, ledger), protocol.progress),
     }
     transport = Transport(
         [URL(f"kafka://{address}") for address in brokers.split(",")],
@@ -116,18 +113,10 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     # Of a source they get the name too, which has no topics here: its manager is fetched on.
     supervisor.on_failure(stop_fetching)
     supervisor.on_restart(fetch_again)
-    agents = _Agents(app, transport, protocol)
-    sources = Sources(pipelines, protocol, producer)
-    election = Election(
-        brokers=brokers,
-        flow=settings.group,
-        admin=admin,
-        on_win=sources.start,
-        on_lose=sources.stop,
-        security=security,
-    )
+    agents = Agents(app, transport, protocol)
+    owned = OwnedSources(settings, brokers, pipelines, admin, limits)
     app.first_services = [admin, agents, producer, exactly_once]
-    app.last_services = [election, _Restarts(supervisor)]
+    app.last_services = [owned, Restarts(supervisor)]
     app.health = Health(settings.name)
     app.metrics = Metrics(
         StateCollector(settings.name, supervisor, protocol.progress),
@@ -135,7 +124,7 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     )
     add_checks(app.health, app, app.condition, pipelines)
     if settings.web_port != 0:
-        app.first_services = [_Web(app, settings), *app.first_services]
+        app.first_services = [Web(settings, app.health, app.metrics), *app.first_services]
     return app
 
 
@@ -201,77 +190,3 @@ class FlowApp(faust.App):
             self.dropped = await drain
             await stops
         await super().stop()
-
-
-class _Counted:
-    """A delivery whose batches are counted when they are durable."""
-
-    def __init__(self, delivery: Delivery, progress: Progress) -> None:
-        self._delivery = delivery
-        self._progress = progress
-        self.trusts_memory = delivery.trusts_memory
-        self.open = delivery.open
-        self.keep = delivery.keep
-
-    async def deliver(self, batch: Batch) -> None:
-        await self._delivery.deliver(batch)
-        if batch.position is None:
-            return  # events that waited, which were counted when they came
-        partition, last = batch.partition, batch.records[-1]
-        self._progress.handled(
-            partition.topic.name, partition.number, len(batch.records), last.timestamp,
-            batch.position,
-        )  # fmt: skip
-
-
-class _Restarts(Service):
-    """Ends the restarts when the worker stops."""
-
-    mundane_level = "debug"
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        super().__init__()
-        self._supervisor = supervisor
-
-    async def on_stop(self) -> None:
-        self._supervisor.stop()
-
-
-class _Web(Service):
-    """The web server, from before the worker connects until it has stopped."""
-
-    mundane_level = "debug"
-
-    def __init__(self, app: FlowApp, settings: Settings) -> None:
-        super().__init__()
-        self._server = WebServer(settings.web_host, settings.web_port, app.health, app.metrics)
-
-    async def on_start(self) -> None:
-        await self._server.start()
-
-    async def on_stop(self) -> None:
-        await self._server.stop()
-
-
-class _Agents(Service):
-    """Declares a Faust agent for each subscription, as many at once as its topic has partitions.
-
-    A service, because the number of partitions is known only when the topics exist.
-    """
-
-    mundane_level = "debug"
-
-    def __init__(self, app: FlowApp, transport: Transport, protocol: AsyncProtocol) -> None:
-        super().__init__()
-        self._app = app
-        self._agents = []
-        for topic, subscriptions in protocol.graph.subscribed():
-            for subscription in subscriptions:
-                # acks=False: Faust shall count no offset of it.
-                channel = app.topic(topic.name, acks=False, allow_empty=True)
-                agent = app.agent(channel, name=subscription.name)(transport.agent(subscription))
-                self._agents.append((agent, topic))
-
-    async def on_start(self) -> None:
-        for agent, topic in self._agents:
-            agent.concurrency = topic.partitions or 1
