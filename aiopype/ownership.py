@@ -43,7 +43,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         v: the version of this form.
-        position: what the source's last `checkpoint` said, in JSON; None before the first.
+        position: what the source's last `checkpoint` said, in JSON; null before the first.
         epoch: how many owners it has had.
         run: the owner's own name for its ownership; no other has it.
         number: of the owner's transactions, from 0 on.
@@ -52,7 +52,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     v: int = VERSION
-    position: msgspec.Raw | None = None
+    position: msgspec.Raw = msgspec.Raw(b"null")
     epoch: int
     run: str
     number: int
@@ -63,7 +63,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def raw_position(self) -> bytes | None:
         """The position's bytes; None before the first."""
-        raw = None if self.position is None else bytes(self.position)
+        raw = bytes(self.position)
         return None if raw == b"null" else raw
 
     def encode(self) -> bytes:

@@ -105,11 +105,12 @@ def committed(kafka: str) -> Callable[[str, str], Awaitable[dict[int, int | None
 def wait_until() -> Callable[..., None]:
     """Wait for a condition, with a deadline; the test fails when it does not come true."""
 
-    def wait(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> None:
+    def wait(condition: Callable[[], Any], seconds: float = 20.0, what: Any = "") -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                pytest.fail(f"not true after {seconds:g} s: {what or condition}")
+                told = getattr(what, "text", what)  # of a program what it has said by then
+                pytest.fail(f"not true after {seconds:g} s: {told or condition}")
             time.sleep(0.02)
 
     return wait

@@ -378,7 +378,7 @@ class SourceOutbox:
     def _record(self, position: bytes | None) -> Emitted:
         now = int(time.time() * 1000)
         state = SourceState(
-            position=None if position is None else msgspec.Raw(position),
+            position=msgspec.Raw(position or b"null"),
             epoch=self.epoch,
             run=self._run,
             number=self._number,

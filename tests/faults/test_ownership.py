@@ -1,69 +1,86 @@
-"""Sources run on one worker of several; another takes over when that one is gone."""
+"""Ten sources and three workers that are killed, frozen and stopped: each runs on one of them."""
 
 from __future__ import annotations
 
+import random
 import signal
+import time
 from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+from .owners import Owners, check, takeovers
+from .report import Result
 
-PROGRAM = """
-    import asyncio
-    from aiopype import AsyncFlow, Manager, Source
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(400)]
 
-    class Ticks(Source):
-        async def start(self):
-            n = 0
-            while True:
-                await self.emit_async("tick", n)
-                n += 1
-                await asyncio.sleep(0.1)
+SESSION_SECONDS = 10.0
 
-    class Only(Manager):
-        name = "only"
-
-        def __init__(self, handler):
-            super().__init__(handler)
-            self.source = Ticks(self.build_processor_name("source"), handler)
-
-    class Config:
-        FLOWS = ["only"]
-
-    dataflow = AsyncFlow(Config(), name="only-flow")
-
-    if __name__ == "__main__":
-        dataflow.start()
-"""
-RUNS = "source only.source starts"
+#: How long nobody may run a source: after a stop that was asked for, and after one that was not.
+HANDOVER_SECONDS, FAILOVER_SECONDS = 3.0, SESSION_SECONDS + 5.0
 
 
-def test_the_sources_run_on_one_worker_and_move_when_it_is_killed_or_stopped(
-    kafka: str, start: Any, wait_until: Any
+@pytest.fixture
+def owners(kafka: str, start: Any, records: Any, wait_until: Any) -> Owners:
+    return Owners(kafka, start, records, wait_until)
+
+
+def test_ten_sources_are_spread_over_three_workers_and_survive_each_of_their_ends(
+    owners: Owners, record: Any, seed: int
 ) -> None:
-    def workers(count: int) -> list[Any]:
-        found = [start(PROGRAM, AIOPYPE_BROKER=kafka) for _ in range(count)]
-        for worker in found:
-            wait_until(lambda w=worker: "is up on" in w.text, seconds=30, what=worker.text)
-        return found
+    _run(owners, record, seed, ["terminate", "kill", "freeze"])
 
-    def running(candidates: list[Any]) -> list[Any]:
-        return [w for w in candidates if w.text.count(RUNS) > w.text.count("are stopped here")]
 
-    three = workers(3)
-    wait_until(lambda: len(running(three)) == 1, seconds=30, what="one owner")
-    (owner,) = running(three)
+@pytest.mark.long
+def test_ten_random_faults_of_owners(owners: Owners, record: Any, seed: int) -> None:
+    faults = ["kill"] * 4 + ["freeze"] * 3 + ["terminate"] * 3
+    _run(owners, record, seed, random.Random(seed).sample(faults, len(faults)))
 
-    owner.send(signal.SIGKILL)
-    others = [worker for worker in three if worker is not owner]
-    # The session of a killed worker lasts 10 s.
-    wait_until(lambda: len(running(others)) == 1, seconds=15, what="a successor of the killed one")
 
-    (owner,) = running(others)
-    (last,) = (worker for worker in others if worker is not owner)
-    owner.send(signal.SIGTERM)
-    wait_until(lambda: running([last]) == [last], seconds=5, what="a successor of the stopped one")
-    assert owner.wait(15) == 0
-    last.send(signal.SIGTERM)
-    assert last.wait(15) == 0
+def _run(owners: Owners, record: Any, seed: int, faults: list[str]) -> None:
+    chance = random.Random(seed)
+    for _ in range(3):
+        owners.work()
+    owners.up()
+    owners.spreads(4, 3, 3)
+    done = []
+    for fault in faults:
+        running = set(owners.owners(time.time() - 2).values())
+        victim = chance.choice([worker for worker in owners.workers if worker.pid in running])
+        done.append((time.time(), fault))
+        if fault == "freeze":
+            victim.send(signal.SIGSTOP)
+            time.sleep(SESSION_SECONDS + 3)
+            victim.send(signal.SIGCONT)
+        else:
+            getattr(owners, fault)(victim)
+        if fault == "kill":
+            owners.spreads(5, 5, seconds=20)
+        if fault != "freeze":
+            owners.work()
+        owners.up()
+        owners.spreads(4, 3, 3)
+    for worker in list(owners.workers):
+        owners.terminate(worker)
+
+    written = owners.read()
+    lost, repeated, interleaved = check(written)
+    for fault in sorted(set(faults)):
+        # Sources that are moved for evenness alone are handed over while their owner lives.
+        gaps = [
+            takeover.gap_seconds
+            for at, kind in done
+            if kind == fault
+            for takeover in takeovers(written)
+            if at <= takeover.at_seconds <= at + FAILOVER_SECONDS
+        ]
+        record(
+            Result(
+                fault=f"owner of sources: {fault}", guarantee="exactly_once", seed=seed,
+                faults=faults.count(fault), events=sum(map(len, written.values())), lost=lost,
+                repeated=repeated, out_of_order=interleaved, dead_letters=0, aborted=0,
+                seconds=max(gaps),
+            )
+        )  # fmt: skip
+        assert max(gaps) < (HANDOVER_SECONDS if fault == "terminate" else FAILOVER_SECONDS)
+    assert (lost, repeated, interleaved) == (0, 0, 0)
