@@ -1,20 +1,26 @@
-"""The command line: `aiopype run`, `graph`, `config`, `errors`, `broker`."""
+"""The command line: `aiopype run`, `record`, `graph`, `config`, `errors`, `sources`, `broker`."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from aiopype import logs
 from aiopype.commands.errors import errors
 from aiopype.commands.flows import named
+from aiopype.commands.recording import record
+from aiopype.commands.sources import sources
 from aiopype.diagram import as_mermaid, as_text
 from aiopype.errors import AiopypeError
 from aiopype.flow import AsyncFlow, connected
+from aiopype.playback import Replay, playing
 from aiopype.processes import run_workers, stop_with_parent
 from aiopype.settings import Settings, report
 from aiopype.target import load_flow
@@ -22,6 +28,19 @@ from aiopype.target import load_flow
 __all__ = ["main"]
 
 _LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False)
+
+
+class _Speed(click.ParamType):
+    """How fast a recording is played: a number, 0 or `max` for as fast as the pipeline takes it."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        with contextlib.suppress(ValueError):
+            speed = 0.0 if value == "max" else float(value)
+            if 0 <= speed < math.inf:
+                return speed
+        return self.fail(f"{value!r}: write a number, 1 as it was recorded, or max", param, ctx)
 
 
 class _Commands(click.Group):
@@ -41,6 +60,8 @@ def main() -> None:
 
 
 main.add_command(errors)
+main.add_command(record)
+main.add_command(sources)
 
 
 @main.command()
@@ -54,6 +75,17 @@ main.add_command(errors)
     help="Where health and metrics are, and of several workers the first; 0 is nowhere.  "
     "[default: 6066, or the next free one]",
 )
+@click.option(
+    "--replay",
+    "recording",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Play what `aiopype record` wrote; the sources do not start.",
+)
+@click.option(
+    "--speed", type=_Speed(), help="Of the replay: 10 is ten times as fast.  [default: 1]"
+)
+@click.option("--as", "replay_name", metavar="NAME", help="Of one replay on Kafka among several.")
 @click.option("--plain", is_flag=True, help="Log lines only, no live view.")
 @click.option("--log-level", type=_LEVELS, default="INFO", show_default=True)
 @click.option("--worker-number", type=int, hidden=True, help="Of those under one command.")
@@ -63,6 +95,9 @@ def run(  # noqa: PLR0913, PLR0917 - an argument an option
     sync: bool,
     workers: int | None,
     web_port: int | None,
+    recording: Path | None,
+    speed: float | None,
+    replay_name: str | None,
     plain: bool,
     log_level: str,
     worker_number: int | None,
@@ -73,10 +108,17 @@ def run(  # noqa: PLR0913, PLR0917 - an argument an option
     shows live what becomes of the events. SIGTERM and Ctrl-C finish what is in work and exit with
     0. The status is 1 when the worker could not go on, or, in process, when a source that keeps
     failing is all that is left.
+
+    With --replay the inputs of a recording are played in place of the sources, and the run ends
+    when everything is handled. The handlers run for real. On Kafka a replay has topics, positions
+    and a consumer group of its own, in the namespace `replay` or `replay.NAME`. One that was cut
+    off goes on where it was; another --as NAME plays the recording anew.
     """
     logs.set_up(log_level.upper(), f"worker {worker_number}" if worker_number else "")
     target = named(target)
     flow = load_flow(target)
+    in_process = sync or not isinstance(flow, AsyncFlow)
+    flow.replay = _replay(recording, speed, replay_name, in_process)
     if worker_number:
         stop_with_parent(flow.stop)
     if sync and isinstance(flow, AsyncFlow):
@@ -87,20 +129,37 @@ def run(  # noqa: PLR0913, PLR0917 - an argument an option
     elif workers is None:
         flow.start(broker=broker, web_port=web_port)
     else:
-        flow.build()  # what is wrong with it is said once, not by every worker
-        settings = Settings.load(flow.config, flow.name, broker=broker, web_port=web_port)
+        with playing(flow.replay, flow.build()):
+            pass  # what is wrong is said once, not by every worker
+        settings = flow.settings(broker=broker, web_port=web_port)
         with connected(settings) as address:
-            options = ["--broker", address, "--log-level", log_level]
+            options = ["--broker", address, "--log-level", log_level, *_options(flow.replay)]
             command = ["-m", "aiopype", "run", target, *options]
-            status = asyncio.run(
-                run_workers(
-                    [
-                        [*command, *_own(number, settings.web_port)]
-                        for number in range(1, workers + 1)
-                    ]
-                )
-            )
+            own = [_own(number, settings.web_port) for number in range(1, workers + 1)]
+            commands = [[*command, *options] for options in own]
+            status = asyncio.run(run_workers(commands, may_end=flow.replay is not None))
         raise SystemExit(status)
+
+
+def _replay(
+    file: Path | None, speed: float | None, name: str | None, in_process: bool
+) -> Replay | None:
+    """Return what the options of a replay say; None without one."""
+    if file is None and not (speed is None and name is None):
+        raise click.UsageError("--speed and --as are for a replay; give --replay FILE")
+    if in_process and name is not None:
+        raise click.UsageError("--as is for a replay on Kafka; in process each is by itself")
+    if file is None:
+        return None
+    return Replay(file=file, speed=1.0 if speed is None else speed, name=name)
+
+
+def _options(replay: Replay | None) -> list[str]:
+    """Return the options that say the same again."""
+    if replay is None:
+        return []
+    options = ["--replay", str(replay.file), "--speed", repr(replay.speed)]
+    return options if replay.name is None else [*options, "--as", replay.name]
 
 
 def _own(number: int, web_port: int | None) -> list[str]:

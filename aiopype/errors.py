@@ -4,6 +4,7 @@
         ConfigurationError      a setting or the user's program is wrong
             GraphError          managers, components and subscriptions do not fit together
             TargetError         `aiopype run TARGET` does not lead to a flow
+            RecordingError      a recording cannot be written, read or played
         BrokerError             the embedded or configured broker cannot be used
         CodecError              an event's value cannot be encoded or decoded
         EmitError               emit where it is not possible
@@ -42,6 +43,7 @@ __all__ = [
     "OutputTooLarge",
     "OwnershipLost",
     "PermanentError",
+    "RecordingError",
     "SourceError",
     "SourceFenced",
     "SourceSilent",
@@ -66,6 +68,10 @@ class GraphError(ConfigurationError):
 
 class TargetError(ConfigurationError):
     """A target names no flow: no such file, module or attribute."""
+
+
+class RecordingError(ConfigurationError):
+    """A recording of sources cannot be written, or read, or does not fit the flow."""
 
 
 class BrokerError(AiopypeError):

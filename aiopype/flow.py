@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from aiopype import logs
 from aiopype.errors import ConfigurationError
 from aiopype.pipelines import Pipelines
+from aiopype.playback import Replay, playing
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.protocol.sync import SyncProtocol
 from aiopype.protocol.wiring import Wiring
@@ -39,9 +40,11 @@ class Flow:
     Attributes:
         file: the file that makes the flow; None in an interactive session.
         live: whether `start` shows a live view in the terminal; `aiopype run` sets it.
+        replay: the recording that `start` plays in place of its sources; likewise.
     """
 
     live = False
+    replay: Replay | None = None
 
     def __init__(self, config: Any, name: str | None = None) -> None:
         self.config = config
@@ -49,31 +52,41 @@ class Flow:
         self.name = name or getattr(config, "NAME", None) or _name_of(self.file)
         self._stop: Callable[[], None] = lambda: None
 
-    def build(self) -> Pipelines:
+    def build(self, protocol: Wiring | None = None, **options: Any) -> Pipelines:
         """Build the managers without starting anything, to look at them.
 
         Their components' constructors run, with what effects they have.
+
+        Arguments:
+            protocol: what they are built for; a SyncProtocol if not given.
+            options: further ones of `Pipelines`.
 
         Raises:
             ConfigurationError: the configuration, the managers or their topics are wrong.
         """
         settings = Settings.load(self.config, self.name)
-        return self._build(settings, SyncProtocol(), end_with_sources=True)
+        protocol = protocol or SyncProtocol()
+        return self._build(settings, protocol, end_with_sources=True, **options)
 
     def start(self) -> None:
         """Run until every manager has ended, or SIGTERM, SIGINT or `stop()` comes.
 
         A source that raises is started again, from its beginning, as its manager's `restarts` says.
-        What is in quarantine is not waited for when all else has ended.
+        What is in quarantine is not waited for when all else has ended. Where there is a `replay`
+        the sources do not start; it ends when the recording is through.
 
         Raises:
-            ConfigurationError: the configuration or the managers are wrong; nothing was started.
+            ConfigurationError: the configuration, the managers or the recording are wrong; nothing
+                was started.
             SystemExit: with status 1 when a source is in quarantine and nothing else is left.
         """
         logs.set_up()
         settings = Settings.load(self.config, self.name)
         pipelines = self.build()
-        with self._reporting(pipelines, settings) as report:
+        with (
+            playing(self.replay, pipelines, in_order=True),
+            self._reporting(pipelines, settings) as report,
+        ):
             asyncio.run(report.around(self._run(pipelines)))
         if pipelines.supervisor.has_given_up:
             raise SystemExit(1)
@@ -143,6 +156,7 @@ class AsyncFlow(Flow):
         """Return the same flow as one that runs in this process, without Kafka."""
         flow = Flow(self.config, self.name)
         flow.file = self.file
+        flow.replay = self.replay
         return flow
 
     def build_for_kafka(self, settings: Settings) -> Pipelines:
@@ -160,24 +174,55 @@ class AsyncFlow(Flow):
         started again. Without a configured broker an embedded one is started in the data
         directory, and stopped at the end.
 
+        Where there is a `replay` the sources do not start, and it ends when the recording is
+        through and everything is handled. It has a namespace of its own, so that nothing of the
+        real flow is touched: no topic, no position, no consumer group.
+
         Arguments:
             broker: `host:port,...`; before the configuration's and the environment's.
             web_port: where health and metrics are, 0 for nowhere; likewise.
 
         Raises:
-            ConfigurationError: the configuration or the managers are wrong; nothing was started.
+            ConfigurationError: the configuration, the managers or the recording are wrong; nothing
+                was started.
             BrokerError: no broker can be started or reached.
             WorkerError: the worker could not go on, or did not stop in time.
         """
         from aiopype import worker  # noqa: PLC0415 - the protocol in process needs no Faust
 
         logs.set_up()
-        settings = Settings.load(self.config, self.name, broker=broker, web_port=web_port)
+        settings = self.settings(broker=broker, web_port=web_port)
         pipelines = self.build_for_kafka(settings)
-        with self._reporting(pipelines, settings) as report, connected(settings) as address:
+        with (
+            playing(self.replay, pipelines) as playback,
+            self._reporting(pipelines, settings) as report,
+            connected(settings) as address,
+        ):
             running = worker.Worker(settings, address, pipelines)
             self._stop = running.stop
-            asyncio.run(report.around(running.run(), address))
+            run = running.run()
+            if playback is not None:
+                from aiopype import completion  # noqa: PLC0415 - as the worker
+
+                watch = completion.until_played(settings, address, pipelines, playback)
+                run = completion.stopped_after(watch, run, running.stop)
+            asyncio.run(report.around(run, address))
+
+    def settings(self, **given: Any) -> Settings:
+        """Return the settings with which the flow runs on Kafka; of a replay its own namespace too.
+
+        Arguments:
+            given: what comes before the configuration, by setting; None is nothing.
+
+        Raises:
+            ConfigurationError: the configuration is wrong.
+        """
+        settings = Settings.load(self.config, self.name, **given)
+        if self.replay is None:
+            return settings
+        names = [settings.namespace, self.replay.namespace]
+        given["namespace"] = ".".join(name for name in names if name)
+        return Settings.load(self.config, self.name, **given)
 
 
 class _Report(Protocol):

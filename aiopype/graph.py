@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from aiopype import foreign
 from aiopype.codec import Invoke, bind
 from aiopype.dead_letters import unless_deep
 from aiopype.errors import GraphError
@@ -47,7 +48,10 @@ class Subscription:
 
     def __post_init__(self) -> None:
         is_coroutine = inspect.iscoroutinefunction(self.handler)
-        invoke = bind(self.handler, self.name)
+        if self.topic.foreign is None:
+            invoke = bind(self.handler, self.name)
+        else:
+            invoke = foreign.bind(self.handler, self.name, self.topic.foreign.content)
         if self.topic.event == ERROR:
             invoke = unless_deep(invoke, is_coroutine=is_coroutine)
         object.__setattr__(self, "invoke", invoke)
@@ -164,10 +168,10 @@ class Graph:
             )
         _refuse_conditions(handler, f"{owner}.{handler.__name__} of event {event!r}")
         topic = self.topic(component, event)
-        if not is_legal(parked_name(topic.name)):
+        if not is_legal(parked_name(topic.own_name)):
             raise GraphError(
-                f"topic {topic.name!r} is too long to be handled: its waiting events have the "
-                f"topic {parked_name(topic.name)!r}, and 249 characters are the most; "
+                f"topic {topic.own_name!r} is too long to be handled: its waiting events have the "
+                f"topic {parked_name(topic.own_name)!r}, and 249 characters are the most; "
                 "rename the component or the event"
             )
         self._subscriptions.setdefault(topic, []).append(
@@ -210,8 +214,12 @@ class Graph:
         """Refuse components and subscriptions from now on: the flow starts.
 
         Raises:
-            GraphError: events would go round in a circle of components for ever.
+            GraphError: events would go round in a circle of components for ever, or a foreign topic
+                is not only one source's.
         """
+        for topic in self.topics():
+            if topic.foreign is not None:
+                self._claim(topic)
         circle = self._circle()
         if circle:
             raise GraphError(
@@ -222,6 +230,21 @@ class Graph:
             for subscription in subscriptions:
                 subscription.errors.hold_letters_about(topic)
         self._frozen = True
+
+    def _claim(self, topic: Topic) -> None:
+        """Keep a foreign topic for its source: the worker knows a topic's events by its name."""
+        other = self._names.setdefault(topic.name.replace(".", "_"), topic)
+        if other is not topic:
+            raise GraphError(
+                f"{topic.component!r} reads the topic {topic.name!r}, which is that of "
+                f"{other.full_name!r} already; subscribe to that one, as often as you like"
+            )
+        spec = self.plan.specs.get(topic.full_name)
+        if spec is not None:
+            raise GraphError(
+                f"{spec.file} has the topic of {topic.full_name!r}, which is {topic.name!r} and "
+                "not made by aiopype; take it out there"
+            )
 
     def _circle(self) -> list[str]:
         """Return the components of a circle, the first one again at the end; or nothing.

@@ -189,14 +189,15 @@ class View:
         if status.is_down or status.state is State.ENDED:
             return ManagerRow(name, _in_words(status))
         here = self._pipelines.protocol.progress.sources
-        own = [source.name for source in manager.sources if source.name in here]
+        sources = [source.name for source in manager.sources if source.is_owned]
+        own = [name for name in sources if name in here]
         known = supervisor.sources
         # One line has room for one; that in quarantine is the one to know of.
         down = sorted(_in_words(s) for name, s in known.items() if name in own and s.is_down)
         trouble = f"{down[0]}, {len(down)} of {len(own)}" if down else ""
         if over:
             return ManagerRow(name, f"sources {trouble}" if trouble else "no failure")
-        if not manager.sources:
+        if not sources:
             return ManagerRow(name, "running")
         return ManagerRow(
             name, "running", trouble or ("ended" if manager.done else "here" if own else "not here")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import msgspec
 
 from aiopype.errors import StateCorrupt
 
 __all__ = [
+    "RESET",
     "Member",
     "SourceState",
     "Wish",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 VERSION = 1
+
+#: How the `run` of a state begins that an operator wrote.
+RESET = "reset-"
 
 
 def state_topic(group: str) -> str:
@@ -49,6 +53,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
         number: of the owner's transactions, from 0 on.
         worker: which worker owns it, as people know it.
         since_ms, at_ms: when that one took over, and when this was written; since 1970.
+        is_paused, restart: what the owner has done of what is wished; see `Wish`.
     """
 
     v: int = VERSION
@@ -59,6 +64,13 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     since_ms: int
     at_ms: int
+    is_paused: bool = False
+    restart: int = 0
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether an operator wrote it and no owner since."""
+        return self.run.startswith(RESET)
 
     @property
     def raw_position(self) -> bytes | None:
@@ -207,69 +219,72 @@ def _target(
 ) -> dict[str, str]:
     """Return who shall have each source in the end."""
     order = sorted(members, key=lambda name: (members[name].worker, name))
-    sources = sorted({source for member in members.values() for source in member.can})
-    able = {source: [name for name in order if source in members[name].can] for source in sources}
-    target: dict[str, str] = {}
-    load = dict.fromkeys(order, 0)
-
-    def give(source: str, member: str) -> None:
-        target[source] = member
-        load[member] += 1
-
+    able: dict[str, list[str]] = {}
     pinned = set()
-    for source in sources:
+    for source in sorted({source for member in members.values() for source in member.can}):
+        able[source] = [name for name in order if source in members[name].can]
         wanted = wishes[source].worker if source in wishes else None
         named = [name for name in able[source] if is_meant(members[name].worker, wanted)]
         if named:
             pinned.add(source)
-            give(source, named[0])
-    for source in sources:
+            able[source] = named
+    plan = _Plan(order, able, pinned)
+    for source, names in able.items():
         holder = holders.get(source)
-        if source not in pinned and holder in able[source]:
-            give(source, holder)
-    for source in sources:
-        if source not in target:
-            give(source, min(able[source], key=load.__getitem__))
-    _balance(target, load, able, pinned)
-    return target
+        if holder in names:
+            plan.give(source, holder)
+    for source in sorted(able.keys() - plan.target.keys(), key=lambda s: (s not in pinned, s)):
+        plan.give(source, min(able[source], key=plan.load.__getitem__))
+    while plan.improve():
+        pass
+    return plan.target
 
 
-def _balance(
-    target: dict[str, str],
-    load: dict[str, int],
-    able: Mapping[str, list[str]],
-    pinned: set[str],
-) -> None:
-    """Move sources from those with most to those with least until one more would not help."""
-    movable: dict[str, list[str]] = {name: [] for name in load}
-    for source in sorted(target, reverse=True):
-        if source not in pinned:
-            movable[target[source]].append(source)
-    while True:
-        move = _best_move(load, movable, able)
-        if move is None:
-            return
-        source, origin, goal = move
-        movable[origin].remove(source)
-        movable[goal].append(source)
-        load[origin] -= 1
-        load[goal] += 1
-        target[source] = goal
+class _Plan:
+    """Who shall have each source, as far as that is decided.
 
+    Arguments:
+        order: the members, by name.
+        able: those that may run each source.
+        pinned: the sources that an operator wants on certain members.
+    """
 
-def _best_move(
-    load: Mapping[str, int],
-    movable: Mapping[str, list[str]],
-    able: Mapping[str, list[str]],
-) -> tuple[str, str, str] | None:
-    for origin in sorted(load, key=load.__getitem__, reverse=True):
-        for goal in sorted(load, key=load.__getitem__):
-            if load[origin] - load[goal] < 2:
-                break
-            for source in movable[origin]:
-                if goal in able[source]:
-                    return source, origin, goal
-    return None
+    def __init__(
+        self, order: Iterable[str], able: Mapping[str, list[str]], pinned: Container[str]
+    ) -> None:
+        self._able = able
+        self._pinned = pinned
+        self.target: dict[str, str] = {}
+        #: How many each member has, and how many of them are not pinned.
+        self.load = dict.fromkeys(order, 0)
+        self._free = dict(self.load)
+
+    def give(self, source: str, member: str) -> None:
+        """Give a source to a member, also if another has it."""
+        for name, count in ((self.target.get(source), -1), (member, 1)):
+            if name is not None:
+                self.load[name] += count
+                self._free[name] += 0 if source in self._pinned else count
+        self.target[source] = member
+
+    def improve(self) -> bool:
+        """Move a source from who has most to who has least; say whether that made it more even."""
+        for origin in sorted(self.load, key=self.load.__getitem__, reverse=True):
+            for goal in sorted(self.load, key=self.load.__getitem__):
+                if self.load[origin] - self.load[goal] < 2:
+                    break
+                for source in sorted(self.target, reverse=True):
+                    if self.target[source] == origin and self._may_move(source, goal):
+                        self.give(source, goal)
+                        return True
+        return False
+
+    def _may_move(self, source: str, goal: str) -> bool:
+        if goal not in self._able[source]:
+            return False
+        # Where somebody pins a source to a worker, another shall not leave it in exchange.
+        origin = self.target[source]
+        return source in self._pinned or self._free[origin] - self._free[goal] >= 2
 
 
 _encode = msgspec.json.Encoder().encode

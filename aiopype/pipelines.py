@@ -38,16 +38,19 @@ class Pipelines:
     manager that failed.
 
     Arguments:
-        names: of the managers, as in `FLOWS`.
+        names: of the managers, as in `FLOWS`; or the managers themselves.
         protocol: a new one; it is closed for subscriptions here.
         topics: what is wanted of the flow's topics.
         end_with_sources: whether a manager has ended when its sources have. In process nothing is
             left to do then; on Kafka its topics may still hold events.
         with_replays: whether each manager gets the component that runs dead letters again.
+        supervise: makes the supervisor; one in a test has a clock of its own.
 
     Attributes:
         managers: the built managers, in the order of `names`.
         supervisor: knows which of them, and of the sources here, run.
+        run_source: what is run of a source; it has ended when this returns. Replays and tests have
+            another than `run_start`.
 
     Raises:
         GraphError: the names, components or subscriptions do not fit together.
@@ -56,18 +59,19 @@ class Pipelines:
 
     def __init__(
         self,
-        names: Iterable[str],
+        names: Iterable[str | type[Manager]],
         protocol: Wiring,
         *,
         topics: TopicPlan | None = None,
         end_with_sources: bool = False,
         with_replays: bool = False,
+        supervise: Callable[..., Supervisor] = Supervisor,
     ) -> None:
         self.protocol = protocol
         protocol.graph.plan = topics = topics or TopicPlan()
         self._end_with_sources = end_with_sources
         self.managers: list[Manager] = []
-        for cls in find_managers(names):
+        for cls in _classes(names):
             name = cls.name or ""
             if "." in name:
                 raise GraphError(f"manager name {name!r}: a '.' separates manager and component")
@@ -94,10 +98,11 @@ class Pipelines:
             if name in graph.components:
                 graph.topic(name, event)
         protocol.freeze()
-        self.supervisor = Supervisor(
+        self.supervisor = supervise(
             {str(manager.name): manager.restarts for manager in self.managers},
             gives_up=end_with_sources,
         )
+        self.run_source: Callable[[Source], Awaitable[None]] = self.run_start
         self.supervisor.on_failure(self._cancel)
         self.supervisor.on_restart(self._start_again)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -106,8 +111,9 @@ class Pipelines:
 
     @property
     def sources(self) -> dict[str, Source]:
-        """The sources of all managers, by full name."""
-        return {source.name: source for manager in self.managers for source in manager.sources}
+        """The sources of all managers that have a `start`, by full name."""
+        found = [source for manager in self.managers for source in manager.sources]
+        return {source.name: source for source in found if source.is_owned}
 
     def start_sources(self) -> None:
         """Start every source."""
@@ -178,19 +184,30 @@ class Pipelines:
             self.supervisor.end(source.name)
             return
         logger.info("source %s starts", source.name)
-        await run_unless_silent(source)
-        while manager.should_restart():
-            await asyncio.sleep(AGAIN_SECONDS)
-            await run_unless_silent(source)
+        await self.run_source(source)
         await source.flush()
         logger.info("source %s has ended", source.name)
         self.protocol.end(source.name)
         self.supervisor.end(source.name)
         self._end_if_done(manager)
 
+    async def run_start(self, source: Source) -> None:
+        """Run a source's `start`, and again when it has ended if its manager says so."""
+        manager = self._manager_of(source.name)
+        await run_unless_silent(source)
+        while manager.should_restart():
+            await source.clock.sleep(AGAIN_SECONDS)
+            await run_unless_silent(source)
+
     def _end_if_done(self, manager: Manager) -> None:
         if self._end_with_sources and manager.done:
             self.supervisor.end(str(manager.name))
+
+
+def _classes(names: Iterable[str | type[Manager]]) -> list[type[Manager]]:
+    wanted = list(names)
+    found = iter(find_managers(name for name in wanted if isinstance(name, str)))
+    return [next(found) if isinstance(name, str) else name for name in wanted]
 
 
 def _task_name(source: str) -> str:

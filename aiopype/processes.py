@@ -29,18 +29,24 @@ ENDS, WITHIN_SECONDS = 5, 60.0
 STOP_SECONDS = 20.0
 
 
-async def run_workers(commands: Sequence[Sequence[str]]) -> int:
+async def run_workers(commands: Sequence[Sequence[str]], *, may_end: bool = False) -> int:
     """Run a process for each command until SIGTERM or SIGINT; return the exit status.
 
     A process that ends by itself is started again after a second, so that a killed worker comes
     back. When five have ended within a minute the others are stopped and the status is 1. Asked to
     stop, each is asked to, and the status is 0 if all end well.
+
+    Arguments:
+        commands: arguments for the Python interpreter.
+        may_end: whether a worker that ends with 0 has nothing more to do; it is not started again.
     """
     stopping = asyncio.Event()
     ends: deque[float] = deque(maxlen=ENDS)
     with stopped_by_signals(stopping.set):
         keepers = [
-            asyncio.create_task(_keep(number, command, stopping, ends), name=f"worker {number}")
+            asyncio.create_task(
+                _keep(number, command, stopping, ends, may_end), name=f"worker {number}"
+            )
             for number, command in enumerate(commands, 1)
         ]
         statuses = await asyncio.gather(*keepers)
@@ -48,7 +54,11 @@ async def run_workers(commands: Sequence[Sequence[str]]) -> int:
 
 
 async def _keep(
-    number: int, command: Sequence[str], stopping: asyncio.Event, ends: deque[float]
+    number: int,
+    command: Sequence[str],
+    stopping: asyncio.Event,
+    ends: deque[float],
+    may_end: bool,
 ) -> int:
     while True:
         # Its input is a pipe of ours that stays open: a worker stops when it closes, so that none
@@ -57,7 +67,7 @@ async def _keep(
             sys.executable, *command, stdin=asyncio.subprocess.PIPE
         )
         status = await _until_ended(process, stopping)
-        if stopping.is_set():
+        if stopping.is_set() or (may_end and status == 0):
             return status
         ends.append(time.monotonic())
         logger.error("worker %d (process %d) has ended with status %d", number, process.pid, status)

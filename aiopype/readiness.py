@@ -46,8 +46,8 @@ def add_checks(health: Health, app: App, look: Callable[[], Condition], flow: Pi
     health.add("fetching", Fetching(look))
     for manager in flow.managers:
         health.add(f"manager {manager.name}", manager_check(supervisor, str(manager.name)))
-        for source in manager.sources:
-            health.add(f"source {source.name}", source_check(supervisor, progress, source.name))
+    for source in flow.sources:
+        health.add(f"source {source}", source_check(supervisor, progress, source))
 
     def managers() -> dict[str, Any]:
         return {name: status_report(status) for name, status in supervisor.managers.items()}

@@ -120,7 +120,9 @@ class Replays(Processor):
             return
         outcome = await run_async(target, _Original.of(letter, outbox.key, outbox.timestamp))
         if not outcome.failures:
-            outbox.emitted += outcome.emitted
+            # The number of a request's partition is that of the original's, where it can be.
+            keeps = target.topic.foreign is None
+            outbox.emitted += [(*event[:4], event[4] and keeps) for event in outcome.emitted]
             self.logger.info("replay of %s is done", which)
             return
         failure = outcome.failures[0]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from aiopype.errors import DeliveryError, OwnershipLost
+from aiopype.errors import DeliveryError, EmitError, OwnershipLost
 from aiopype.ownership import Wish
 from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
@@ -127,6 +128,11 @@ class Sources:
             if name in wanted and restart != self._wishes.get(name, NOTHING).restart
         }
         await self._stop_running((self._running.keys() - wanted) | again)
+        for name in again:
+            await self._reopen(name)
+        for name in self._assigned & self._outboxes.keys():
+            wish = self._wishes.get(name, NOTHING)
+            self._outboxes[name].obey(wish.is_paused, wish.restart)
         if self._has_lease:
             others = self._outboxes.keys() - self._assigned
             await self._give_up(others)
@@ -146,11 +152,17 @@ class Sources:
             self._protocol.close_outbox(name)
             logger.info("source %s is stopped here", name)
 
+    async def _reopen(self, name: str) -> None:
+        """Have a source begin where the brokers say it is, also one that had ended."""
+        if name in self._senders:
+            await stop_task(self._senders.pop(name), 1.0)
+        self._protocol.begin(name)
+
     async def _give_up(self, names: Iterable[str]) -> None:
         names = sorted(names)
         await self._stop_running(self._running.keys() & set(names))
         flushes = [
-            asyncio.create_task(self._outboxes[name].flush(), name=f"flush {name}")
+            asyncio.create_task(_flush(self._outboxes[name]), name=f"flush {name}")
             for name in names
             if name in self._senders and not self._senders[name].done()
         ]
@@ -171,6 +183,7 @@ class Sources:
         outbox = self._outboxes.get(name)
         if outbox is None:
             outbox = self._outboxes[name] = SourceOutbox(name, self._owning)
+            outbox.obey(False, self._running.get(name, 0))
         outbox.forget_pending()
         sender = self._senders.get(name)
         if sender is None or sender.done():
@@ -179,6 +192,7 @@ class Sources:
             run = self._send(outbox)
             title = f"outbox of {name}"
             self._senders[name] = self._pipelines.supervisor.start(title, name, run)
+        outbox.admit()
         self._protocol.open_outbox(name, outbox)
 
     async def _open(self, outbox: SourceOutbox, name: str) -> None:
@@ -202,3 +216,8 @@ class Sources:
                 # What waits is written if the source turns out to be this worker's after all.
                 logger.warning("events wait: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _flush(outbox: SourceOutbox) -> None:
+    with contextlib.suppress(EmitError):  # another has written: nothing of it will be durable
+        await outbox.flush()

@@ -7,15 +7,15 @@ import contextlib
 import heapq
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from aiopype.commands import rendering
-from aiopype.commands.deciding import DONE, Action, Decider, Pens, outcomes
-from aiopype.commands.flows import Connection, connection_to
+from aiopype.commands.deciding import DONE, Action, Decider, outcomes
+from aiopype.commands.flows import Connection, connection_to, open_log, open_pens
 from aiopype.commands.letters import STATES, Entry, Letters, Log, State, UnknownLetter, Wanted
 from aiopype.commands.rendering import Row
 from aiopype.topics.quantities import milliseconds
@@ -198,24 +198,6 @@ def _run(target: str | None, broker: str | None, do: Callable[..., Any], *argume
             return await do(connection, log, *arguments)
 
     return asyncio.run(connected())
-
-
-@contextlib.asynccontextmanager
-async def open_log(connection: Connection) -> AsyncIterator[Log]:
-    """Connect what reads."""
-    from aiopype.transport.reading import Reader  # noqa: PLC0415 - loads aiokafka
-
-    async with Reader(connection.brokers, security=connection.security) as reader:
-        yield reader
-
-
-@contextlib.asynccontextmanager
-async def open_pens(connection: Connection) -> AsyncIterator[Pens]:
-    """Connect what writes."""
-    from aiopype.transport.reading import Writer  # noqa: PLC0415 - loads aiokafka
-
-    async with Writer(connection.brokers, security=connection.security) as writer:
-        yield writer
 
 
 async def _latest(

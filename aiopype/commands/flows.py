@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -12,7 +14,10 @@ from aiopype.graph import Graph
 from aiopype.settings import Settings
 from aiopype.target import load_flow
 
-__all__ = ["Connection", "connection_to", "named"]
+if TYPE_CHECKING:
+    from aiopype.transport.reading import Reader, Writer
+
+__all__ = ["Connection", "connection_to", "named", "open_log", "open_pens"]
 
 
 class Connection(NamedTuple):
@@ -24,6 +29,7 @@ class Connection(NamedTuple):
         security: from `connection_options`.
         graph: the flow, as it runs on Kafka.
         managers: their names.
+        sources: the names of those that run on one worker each.
     """
 
     group: str
@@ -31,6 +37,7 @@ class Connection(NamedTuple):
     security: dict[str, Any]
     graph: Graph
     managers: tuple[str, ...]
+    sources: tuple[str, ...] = ()
 
 
 def named(target: str | None) -> str:
@@ -62,14 +69,33 @@ def connection_to(target: str | None, broker: str | None) -> Connection:
     if not isinstance(flow, AsyncFlow):
         raise TargetError(f"{target} is a Flow, which runs in process; it has no topics to look at")
     settings = Settings.load(flow.config, flow.name, broker=broker)
-    graph = flow.build_for_kafka(settings).protocol.graph
+    pipelines = flow.build_for_kafka(settings)
     return Connection(
         settings.group,
         settings.broker or _embedded(settings),
         connection_options(settings),
-        graph,
+        pipelines.protocol.graph,
         settings.flows,
+        tuple(pipelines.sources),
     )
+
+
+@contextlib.asynccontextmanager
+async def open_log(connection: Connection) -> AsyncIterator[Reader]:
+    """Connect what reads."""
+    from aiopype.transport.reading import Reader  # noqa: PLC0415 - loads aiokafka
+
+    async with Reader(connection.brokers, security=connection.security) as reader:
+        yield reader
+
+
+@contextlib.asynccontextmanager
+async def open_pens(connection: Connection) -> AsyncIterator[Writer]:
+    """Connect what writes."""
+    from aiopype.transport.reading import Writer  # noqa: PLC0415 - loads aiokafka
+
+    async with Writer(connection.brokers, security=connection.security) as writer:
+        yield writer
 
 
 def _embedded(settings: Settings) -> str:

@@ -14,7 +14,16 @@ import msgspec
 from aiopype.commands.letters import Entry, State, said_by
 from aiopype.dead_letters import DeadLetter
 
-__all__ = ["Row", "as_json", "as_text", "list_as_json", "list_as_text", "one_line"]
+__all__ = [
+    "Row",
+    "as_json",
+    "as_text",
+    "list_as_json",
+    "list_as_text",
+    "local",
+    "one_line",
+    "table",
+]
 
 #: With fewer groups than letters of this many, a summary says more than the list alone.
 SUMMARY_FROM = 10
@@ -74,14 +83,14 @@ def list_as_text(rows: Sequence[Row], groups: Counter[tuple[str, str, State]]) -
     if total > len(rows) or total >= SUMMARY_FROM:
         summary: list[tuple[str, ...]] = [("letters", "component", "error", "state")]
         summary += [(f"{n:,}", *map(one_line, group)) for group, n in groups.most_common()]
-        yield from _table(summary)
+        yield from table(summary)
         yield ""
     cells: list[tuple[str, ...]] = [("id", "time", "state", "tries", "replays", "error")]
     for row in rows:
         error = one_line(": ".join(filter(None, (row.error, row.message))), MESSAGE_CHARACTERS)
         counts = (str(row.tries), str(row.replays))
         cells.append((row.id, local(row.at_ms), row.state, *counts, error))
-    yield from _table(cells)
+    yield from table(cells)
     if total > len(rows):
         yield f"the latest {len(rows):,} of {total:,}; --limit shows more"
 
@@ -103,11 +112,11 @@ def as_text(entry: Entry) -> Iterator[str]:
     facts.append(("time", local(entry.at_ms)))
     letter = entry.letter
     if letter is None:
-        yield from _table([*facts, ("error", entry.error)])
+        yield from table([*facts, ("error", entry.error)])
         yield from ("", f"value, {len(entry.record.value or b''):,} bytes")
         yield from _value(entry.record.value)
         return
-    yield from _table([*facts, *_facts(letter)])
+    yield from table([*facts, *_facts(letter)])
     if letter.traceback:
         yield from ("", *map(_printable, letter.traceback.rstrip().split("\n")))
     if letter.args or letter.kwargs:
@@ -199,7 +208,8 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table whose columns are as wide as they need."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip()

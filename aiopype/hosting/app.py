@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, cast
 
@@ -116,6 +117,7 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     agents = Agents(app, transport, protocol)
     owned = OwnedSources(settings, brokers, pipelines, admin, limits)
     app.first_services = [admin, agents, producer, exactly_once]
+    app.owns = owned
     app.last_services = [owned, Restarts(supervisor)]
     app.health = Health(settings.name)
     app.metrics = Metrics(
@@ -123,6 +125,7 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
         EventCollector(settings.name, graph, protocol.progress),
     )
     add_checks(app.health, app, app.condition, pipelines)
+    app.health.add("sources", owned.problem)
     if settings.web_port != 0:
         app.first_services = [Web(settings, app.health, app.metrics), *app.first_services]
     return app
@@ -163,10 +166,12 @@ class FlowApp(faust.App):
     Attributes:
         health: the checks that make this worker ready; whoever knows of one more adds it.
         metrics: what it counts; likewise.
+        owns: runs the sources that are this worker's.
     """
 
     health: Health
     metrics: Metrics
+    owns: OwnedSources
 
     BootStrategy = _Boot
     logger = logging.getLogger("faust.app")  # else mode logs its inner life as this module's
@@ -180,7 +185,10 @@ class FlowApp(faust.App):
     def condition(self) -> Condition:
         """Return what the watchdog wants to know."""
         consumer = cast("Consumer | None", self._consumer)
-        return Condition() if consumer is None else condition_of(consumer)
+        if consumer is None:
+            return Condition()
+        found = condition_of(consumer)
+        return replace(found, is_member=found.is_member and self.owns.is_member)
 
     async def stop(self) -> None:
         """Stop the sources and finish the batches in work, then stop Faust."""

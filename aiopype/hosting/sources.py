@@ -6,7 +6,8 @@ import logging
 
 from mode import Service
 
-from aiopype.ownership import Member, is_meant, worker_name
+from aiopype.health import Problem
+from aiopype.ownership import Member, worker_name
 from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.settings import Settings
@@ -54,6 +55,7 @@ class OwnedSources(Service):
         self._brokers = brokers
         self._security = security
         self._clients = Clients(brokers, security)
+        self._pins: dict[str, str] = {}
         self._states = SourceStates(brokers, topic, security)
         self._wishes = Wishes(
             brokers=brokers,
@@ -81,11 +83,23 @@ class OwnedSources(Service):
         )
         self.sources = Sources(pipelines, protocol, owning, self._wishes.of)
 
+    @property
+    def is_member(self) -> bool:
+        """Whether it is in the group, or needs to be in none."""
+        return self._election.is_member or not self._names
+
+    def problem(self) -> Problem | None:
+        """Return what keeps this worker from running sources; a check of its health."""
+        if self.is_member:
+            return None
+        return Problem("it is out of the group that spreads the sources, and joins again")
+
     async def on_start(self) -> None:
         """Learn what is wished, then join the group."""
         if self._names:
             await self._clients.start()
             await self._wishes.start()
+            self._pins = self._wishes.pins
             self.sources.start(self._election.rejoin)
             await self._election.start()
 
@@ -114,9 +128,9 @@ class OwnedSources(Service):
 
     def _wished(self) -> None:
         self.sources.look_again()
-        wishes = (self._wishes.of.get(name) for name in self.sources.held)
-        workers = {wish.worker for wish in wishes if wish is not None} - {None}
-        if not all(is_meant(self._worker, worker) for worker in workers):
+        pins = self._wishes.pins
+        if pins != self._pins:
+            self._pins = pins
             self._election.rejoin()
 
     async def _connect(self, transactional_id: str) -> TransactionalProducer:

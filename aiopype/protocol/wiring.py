@@ -85,6 +85,10 @@ class Wiring(ABC):
     async def flush(self, component: str) -> None:
         """Wait until what a source emitted, and its last position, is durable."""
 
+    def begin(self, component: str) -> None:
+        """Note that a source is to run again, also one that had ended."""
+        self._ended.discard(component)
+
     def end(self, component: str) -> None:
         """Note that a source has ended."""
         self._ended.add(component)

@@ -3,7 +3,38 @@
 What a source may do, and when it is called, is said at `aiopype.Source`.
 """
 
-from aiopype.sources.clock import TimeSource
+from aiopype.sources.clock import (
+    CronJob,
+    HistoryTimeEmitter,
+    OffsetCronJob,
+    OffsetTimeSource,
+    TimeSource,
+)
+from aiopype.sources.cron import CronSource
+from aiopype.sources.file import FileSource
 from aiopype.sources.rest import RestSource
+from aiopype.sources.rest_messages import Answer, Request
+from aiopype.sources.rest_options import RestOptions
+from aiopype.sources.socketio import SocketIOEvent, SocketIOOptions, SocketIOSource
+from aiopype.sources.sse import SSEOptions, SSESource
+from aiopype.sources.topic import TopicSource
 
-__all__ = ["RestSource", "TimeSource"]
+__all__ = [
+    "Answer",
+    "CronJob",
+    "CronSource",
+    "FileSource",
+    "HistoryTimeEmitter",
+    "OffsetCronJob",
+    "OffsetTimeSource",
+    "Request",
+    "RestOptions",
+    "RestSource",
+    "SSEOptions",
+    "SSESource",
+    "SocketIOEvent",
+    "SocketIOOptions",
+    "SocketIOSource",
+    "TimeSource",
+    "TopicSource",
+]

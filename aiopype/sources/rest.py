@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
-import aiohttp
 import msgspec
+from yarl import URL
 
-from aiopype.emitter import MessageHandler
-from aiopype.errors import ConfigurationError
-from aiopype.source import Source
+from aiopype import models
+from aiopype.emitter import MessageHandler, current_outbox
+from aiopype.errors import AiopypeError, CodecError, OutputTooLarge
+from aiopype.inputs import RawInput
+from aiopype.sources.attempts import Attempts
+from aiopype.sources.http import StatusError
+from aiopype.sources.rest_client import FAULTS, NOTHING, RestClient
+from aiopype.sources.rest_content import Rows
+from aiopype.sources.rest_hooks import RestHooks, sort_of
+from aiopype.sources.rest_messages import Answer
+from aiopype.sources.rest_options import RestOptions
+from aiopype.sources.rest_poll import Next, Page, Place, Poll, digest, digest_of
+from aiopype.sources.rest_requests import Requests, checked_url
 
 __all__ = ["RestSource"]
 
-#: An answer that has not come whole in this time is an error.
-ANSWER_SECONDS = 30.0
+#: The URL of a page is kept in the position while its poll is under way.
+URL_LENGTH = 8_192
 
-#: Longest answer that is read into memory.
-ANSWER_BYTES = 16 * 1024 * 1024
-
-_DEFAULTS = {"request_interval": 30, "exception_threshold": 10}
+#: Refusals that say nothing of the page: it may be asked for again.
+PASSING = {401, 403, 408, 425, 429}
 
 
-class RestSource(Source):
-    """Asks a URL again and again and emits each answer.
+class RestSource(RestHooks):
+    """Asks a URL again and again and emits what it answers.
 
-    Emits `data(json, time)`: the parsed JSON, and the server's time of the answer as text
-    (ISO 8601, UTC; from its `Date` header, or this worker's clock where it sends none).
+    Emits `data(json, time)` for each answer: what it holds, and the server's time of it as text
+    (ISO 8601, UTC; from its `Date` header, or this worker's clock where it sends none). Of answers
+    in JSON lines or CSV, and of a list that the option `items` leads to, each element is an event.
 
-    An error (no connection, a status from 400 on, no JSON, over 30 s or 16 MiB) is logged and
-    counted; the next request comes after the interval. A good answer sets the count to zero.
+    An answer that is known already is no event: one that the server says is the same (304; see
+    the option `conditional`), and with `changed_only` one that is equal to the last. Where the
+    source is (`since_of`, ETag, digests) becomes durable with the events of the poll, all its pages
+    together: after a crash, on whichever worker, nothing is lost and nothing comes twice.
+
+    An error of the upstream is told to `error_handler`, and the request comes again after a delay
+    that doubles with each error in a row, or that `Retry-After` asks for; `exception_threshold` of
+    them open the circuit. Errors are: no connection, no whole answer in time, a status that is
+    none from 200 to 299, an answer that is too large or broken off, and one that cannot be read; of
+    the last there is a dead letter too. The position does not move.
 
     Arguments:
         name, handler: as for every component.
-        url: what to GET.
-        options: `request_interval`, seconds between the starts of two requests (30); and
-            `exception_threshold`, errors in a row after which the source gives up (10).
+        url: what to ask; a subclass may set it as late as in `start`.
+        options: a `RestOptions`, or a mapping of some of its fields.
 
     Raises:
-        ConfigurationError: an unknown option, or one that is not a positive number.
+        ConfigurationError: an option is unknown, or its value makes no sense.
     """
 
     events = ("data",)
@@ -52,71 +65,180 @@ class RestSource(Source):
         name: str,
         handler: MessageHandler,
         url: str,
-        options: Mapping[str, float] | None = None,
+        options: Mapping[str, Any] | RestOptions | None = None,
     ) -> None:
-        super().__init__(name, handler)
-        self.url = url
-        given = dict(options or {})
-        unknown = sorted(set(given) - set(_DEFAULTS))
-        if unknown:
-            raise ConfigurationError(
-                f"source {name!r} has no option {unknown[0]!r}; there are {sorted(_DEFAULTS)}"
-            )
-        for option, value in given.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise ConfigurationError(f"source {name!r}: {option}={value!r} must be above 0")
-        merged = _DEFAULTS | given
-        self.request_interval = merged["request_interval"]
-        self.exception_threshold = merged["exception_threshold"]
+        super().__init__(name, handler, url, options)
+        self._requests = Requests(name, self.options)
+        self._attempts = Attempts(self.options)
+        self._poll: Poll | None = None
+        self._unusable: Exception | None = None
+        self._rejected = ""
+
+    # --- asking
 
     async def start(self) -> None:
         """Poll for ever.
 
         Raises:
-            aiohttp.ClientError, TimeoutError, ValueError: the last of too many errors in a row.
+            ConfigurationError: `url` is no URL.
+            CircuitOpen: too many errors of the upstream in a row.
+            StateCorrupt: the position is none of a RestSource.
         """
-        loop = asyncio.get_running_loop()
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        failures = 0
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        checked_url(self.name, self.url)
+        authorize = None if type(self).authorize is RestHooks.authorize else self.authorize
+        async with self.open_session() as session:
+            client = RestClient(session, self.options, authorize, self.clock)
+            due = self.clock.monotonic()
             while True:
-                began = loop.time()
-                try:
-                    data, time = await self._ask(session)
-                except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-                    failures += 1
-                    await self.error_handler(error)
-                    if failures >= self.exception_threshold:
-                        raise
-                else:
-                    failures = 0
-                    await self.emit_async("data", data, time)
-                await asyncio.sleep(max(0.0, began + self.request_interval - loop.time()))
+                began = await self._run_poll(client, due)
+                now = self.clock.monotonic()
+                due = max(began + self.options.request_interval, now)
+                await self.clock.sleep(due - now)
 
-    async def error_handler(self, error: Exception) -> None:
-        """Called with each error; may be overridden. What it raises ends `start`."""
-        self.logger.warning("GET %s: %s: %s", self.url, type(error).__name__, error)
+    async def _run_poll(self, client: RestClient, began: float) -> float:
+        """Ask for all pages of a poll; return when it began, or began again after an error."""
+        self._poll = Poll(self._place())
+        while (poll := self._poll) is not None:
+            error = await self._step(client, poll)
+            if error is not None:
+                await self.error_handler(error)
+                delay = self._attempts.failed(error, getattr(error, "retry_after", 0.0))
+                await self.clock.sleep(delay)
+                began = self.clock.monotonic()
+                if poll.page and _is_gone(error):
+                    self._poll = Poll(self._place(), 1)
+        return began
 
-    async def _ask(self, session: aiohttp.ClientSession) -> tuple[Any, str]:
-        async with session.get(self.url, raise_for_status=True) as answer:
-            body = await answer.content.read(ANSWER_BYTES + 1)
-            while not answer.content.at_eof() and len(body) <= ANSWER_BYTES:
-                body += await answer.content.read(ANSWER_BYTES + 1 - len(body))
-            if len(body) > ANSWER_BYTES:
-                raise ValueError(f"the answer is longer than {ANSWER_BYTES} bytes")
-            return _parse(body), _server_time(answer.headers.get("Date"))
+    async def _step(self, client: RestClient, poll: Poll) -> Exception | None:
+        """Ask for a page and take it; return what is wrong with it."""
+        await self.pace()
+        since = self.params_since(poll.place.since)
+        build, asked = self._requests.of(self.url, poll, since)
+        try:
+            raw = await client.ask(build, asked)
+        except FAULTS as error:
+            return error
+        self._unusable = None
+        if raw is None:
+            self.heard()
+            self._poll = None
+        else:
+            await self.receive(raw)
+        if self._unusable is None:
+            self._note_success()
+        return self._unusable
+
+    def _note_success(self) -> None:
+        if self._logged is not None:
+            self.logger.info("it answers again, after %d errors", self._attempts.failures)
+            self._logged = None
+        self._attempts.succeeded()
+
+    def _place(self) -> Place:
+        return Place.read(self.name, self.position)
+
+    # --- what came
+
+    async def take(self, raw: RawInput) -> None:
+        """Make events of an answer, or keep it until the last page of its poll is here."""
+        answer = msgspec.convert(raw.meta, Answer)
+        poll = self._poll
+        if poll is None or answer.page != poll.page + 1:
+            poll = self._poll = Poll(self._place(), answer.page)
+        try:
+            page = self._read(raw, answer, poll)
+        except Exception as error:
+            if not _is_of_data(error):
+                raise
+            self._poll = Poll(self._place())
+            await self._refuse(raw, error)
+            return
+        self._rejected = ""
+        poll.add(page)
+        is_over = poll.is_through or poll.page % (self.options.pages or 1) == 0
+        if is_over or poll.is_large:
+            await self._emit(poll)
+            self._poll = None if is_over else Poll(self._place())
+
+    def _read(self, raw: RawInput, answer: Answer, poll: Poll) -> Page:
+        if answer.status in NOTHING:
+            return Page(raw, answer, [], [], poll.found, None, None)
+        data = self.parse(raw.data, answer)
+        items = list(self.items(data))
+        unusable = data.unusable if isinstance(data, Rows) else []
+        found = self.since_of(data, poll.found)
+        content = None
+        if self.options.changed_only:
+            content = digest_of(self.compared(data))
+            if content == poll.known(answer.page):
+                items, unusable = [], []
+        following = self._next(data, answer, poll, found)
+        return Page(raw, answer, items, unusable, found, following, content)
+
+    def _next(self, data: Any, answer: Answer, poll: Poll, found: Any) -> Next:
+        pages = self.options.pages
+        following = None if pages is None else self.next_page(data, answer)
+        # Where a `since` says what is left the next poll goes on; without it begins anew.
+        if following is None or (found is None and answer.page >= (pages or 1)):
+            return None
+        if isinstance(following, str):
+            following = str(URL(answer.url).join(URL(following)))
+            if len(following) > URL_LENGTH:
+                raise ValueError(f"the URL of the next page has {len(following):,} characters")
+        if following == poll.next:
+            raise ValueError("what asks for the next page is what has asked for this one")
+        return following if isinstance(following, str) else dict(following)
+
+    async def _emit(self, poll: Poll) -> None:
+        for page in poll.pages:
+            for raw, error in page.unusable:
+                await self.reject(RawInput("row", raw, page.raw.at), error)
+        before = poll.place
+        for part, place in poll.parts():
+            if part or place != before:
+                async with self.transaction():
+                    for page, item in part:
+                        await self._emit_item(page, item)
+                    if place != before:
+                        self.checkpoint(place)
+            before = place
+
+    async def _emit_item(self, page: Page, item: Any) -> None:
+        outbox = current_outbox.get()
+        assert outbox is not None
+        count = len(outbox.emitted)
+        try:
+            await self.emit_item(item, page.answer)
+        except Exception as error:
+            if not _is_of_data(error):
+                raise
+            del outbox.emitted[count:]
+            raw = page.raw if len(page.items) == 1 else RawInput("item", _told(item), page.raw.at)
+            await self.reject(raw, error)
+
+    async def _refuse(self, raw: RawInput, error: Exception) -> None:
+        """Note that an answer cannot be used; the same one again makes no further dead letter."""
+        self._unusable = error
+        self._logged = sort_of(error)  # `reject` logs it
+        if (mark := digest(raw.data)) != self._rejected:
+            self._rejected = mark
+            await self.reject(raw, error)
 
 
-def _parse(body: bytes) -> Any:
+def _is_of_data(error: Exception) -> bool:
+    """Whether what came is at fault, and not this program, its broker or its configuration."""
+    return not isinstance(error, AiopypeError) or isinstance(error, CodecError | OutputTooLarge)
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether a page is not to be had any more: a cursor that has expired."""
+    return (
+        isinstance(error, StatusError) and 400 <= error.status < 500 and error.status not in PASSING
+    )
+
+
+def _told(item: Any) -> bytes:
     try:
-        return msgspec.json.decode(body)
-    except RecursionError as error:
-        raise ValueError("the answer is nested too deeply") from error
-
-
-def _server_time(date: str | None) -> str:
-    try:
-        moment = parsedate_to_datetime(date) if date else datetime.now(UTC)
-    except ValueError:
-        moment = datetime.now(UTC)
-    return moment.astimezone(UTC).isoformat()
+        return msgspec.json.encode(item, enc_hook=models.as_plain)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return repr(item).encode("utf-8", "replace")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from aiopype.errors import GraphError
 
@@ -14,6 +15,7 @@ __all__ = [
     "ERROR",
     "LARGEST_BYTES",
     "RECORD_BYTES",
+    "Foreign",
     "Topic",
     "TopicSpec",
     "is_legal",
@@ -72,12 +74,31 @@ class TopicSpec:
         return replace(self, configs={k: v for k, v in self.configs.items() if k != setting})
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """A topic that others make and write: it is read only.
+
+    Attributes:
+        name: what it is called; no namespace goes in front.
+        content: what its values are.
+        begin: where a flow begins that has read nothing of a partition yet.
+        wait: whether a worker waits at its start until the topic exists; else it does not start.
+    """
+
+    name: str
+    content: Literal["json", "text", "bytes"] = "json"
+    begin: Literal["earliest", "latest"] = "earliest"
+    wait: bool = False
+
+
 class Topic:
     """Where the events of one name from one component go.
 
     Attributes:
         name: what the broker calls it: `<manager>.<component>.<event>`, or what its file says,
             behind the flow's namespace.
+        own_name: the same, also where the topic is another's: what belongs to it has names of this.
+        foreign: whose the topic is, if not ours.
         component: full name of the component that emits.
         event: the event's name.
         spec: what is wanted of it.
@@ -91,7 +112,8 @@ class Topic:
     """
 
     __slots__ = (
-        "component", "event", "follows", "largest", "name", "needs_key", "partitions", "spec",
+        "component", "event", "follows", "foreign", "largest", "name", "needs_key", "own_name",
+        "partitions", "spec",
     )  # fmt: skip
 
     def __init__(
@@ -105,7 +127,8 @@ class Topic:
         self.event = event
         self.spec = spec or TopicSpec()
         name = self.spec.name or topic_name(component, event)
-        self.name = f"{namespace}.{name}" if namespace else name
+        self.name = self.own_name = f"{namespace}.{name}" if namespace else name
+        self.foreign: Foreign | None = None
         self.partitions: int | None = None
         self.largest = LARGEST_BYTES - RECORD_BYTES
         self.follows = False
@@ -115,6 +138,21 @@ class Topic:
                 f"topic {self.name!r} of event {event!r} of {component!r} is too long: "
                 "249 characters at most, with the namespace"
             )
+
+    def become(self, foreign: Foreign) -> None:
+        """Be a topic of others. Before there are subscriptions to it.
+
+        Raises:
+            GraphError: no broker has a topic of that name.
+        """
+        if not isinstance(foreign.name, str) or not is_legal(foreign.name):
+            raise GraphError(
+                f"topic {foreign.name!r} of event {self.full_name!r} cannot exist: Kafka's names "
+                "have letters, digits, '.', '_' and '-', 249 characters at most"
+            )
+        self.foreign = foreign
+        self.name = foreign.name
+        self.spec = TopicSpec()
 
     def hold_letters_about(self, other: Topic) -> None:
         """Want room for records twice as large as those of `other`, unless its file says otherwise:
@@ -130,6 +168,11 @@ class Topic:
     def full_name(self) -> str:
         """The event's full name, `<manager>.<component>.<event>`, whatever its topic is called."""
         return f"{self.component}.{self.event}"
+
+    @property
+    def begins_at_end(self) -> bool:
+        """Whether a flow that has read nothing of a partition yet begins at its end."""
+        return self.foreign is not None and self.foreign.begin == "latest"
 
     def __repr__(self) -> str:
         return f"<Topic {self.name} partitions={self.partitions}>"

@@ -20,6 +20,7 @@ from aiopype.topics import (
     Topic,
     TopicSpec,
 )
+from aiopype.transport import foreign_topics
 from aiopype.transport.differences import differences
 
 __all__ = ["Admin"]
@@ -74,11 +75,16 @@ class Admin(Service):
 
         Raises:
             BrokerError: the brokers cannot be reached or do not answer, or a topic cannot be
-                created or seen; within 25 s.
+                created or seen; within 25 s, not counted what is waited for topics of others.
         """
+        waited = [t for t in self._unresolved if t.foreign is not None and t.foreign.wait]
         try:
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(START_SECONDS) as limit:
                 await self._connect()
+                if waited:
+                    limit.reschedule(None)
+                    await foreign_topics.wait_for(waited, self._look)
+                    limit.reschedule(asyncio.get_running_loop().time() + START_SECONDS)
                 await self.ensure(self._unresolved)
         except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
             raise BrokerError(
@@ -113,7 +119,7 @@ class Admin(Service):
         """Create those of `topics` that do not exist and note how many partitions each has.
 
         A topic is taken out of the set when it is known. An existing topic is left as it is; what
-        differs from its `spec` is logged.
+        differs from its `spec` is logged. Those of others are only looked at.
 
         Raises:
             BrokerError: a topic cannot be created or seen; the text has the broker's reason.
@@ -121,7 +127,10 @@ class Admin(Service):
         """
         async with self._asking:  # two batches may meet the same new topic
             wanted = {topic.name: topic for topic in list(topics)}  # a handler's thread may add
-            found = await self._describe(wanted)
+            foreign = [topic for topic in wanted.values() if topic.foreign is not None]
+            found = await self._describe([n for n, t in wanted.items() if t.foreign is None])
+            if foreign:
+                found |= await foreign_topics.find(foreign, self._look, self._brokers)
             missing = [topic for name, topic in wanted.items() if name not in found]
             await self._compare([t for name, t in wanted.items() if name in found], found)
             if missing:
@@ -155,13 +164,15 @@ class Admin(Service):
         partitions: int = DEFAULT_PARTITIONS,
         configs: Mapping[str, str] | None = None,
     ) -> None:
-        """Create topics; one that exists is left as it is.
+        """Create topics, and wait until the brokers know them; one that exists is left as it is.
 
         Raises:
             BrokerError: a topic cannot be created; the text has the broker's reason.
+            TimeoutError: no answer.
         """
-        spec = TopicSpec(partitions, configs=configs or {})
-        await self._create(dict.fromkeys(names, spec))
+        specs = dict.fromkeys(names, TopicSpec(partitions, configs=configs or {}))
+        await self._create(specs)
+        await self._wait_for(list(specs))
 
     async def partitions(self, names: Collection[str]) -> dict[str, int]:
         """Return the number of partitions of those topics that exist and have leaders.
@@ -195,19 +206,14 @@ class Admin(Service):
         if not names:
             return {}
         async with asyncio.timeout(ANSWER_SECONDS):
-            described = await self._client.describe_topics(list(names))
-        found = {}
-        for topic in described:
-            led = all(p["error_code"] == 0 for p in topic["partitions"])
-            if topic["error_code"] == 0 and topic["partitions"] and led:
-                found[topic["topic"]] = topic["partitions"]
-            elif topic["error_code"] not in {0, _UNKNOWN} and not _passing(topic["error_code"]):
-                error = kafka_errors.for_code(topic["error_code"])
-                raise BrokerError(
-                    f"topic {topic['topic']!r}: {error.__name__}; "
-                    "give this client the right to describe, read and write it"
-                )
-        return found
+            return _led(await self._client.describe_topics(list(names)))
+
+    async def _look(self, names: Collection[str]) -> dict[str, list[Any]]:
+        """Return the same; a broker that is set to create what is asked for by name does not."""
+        assert self._client is not None
+        async with asyncio.timeout(ANSWER_SECONDS):
+            described = await self._client.describe_topics()
+        return _led(topic for topic in described if topic["topic"] in names)
 
     async def _wait_for(self, names: list[str], partitions: int = 1) -> dict[str, list[Any]]:
         # What was created is known to all brokers a little later.
@@ -278,6 +284,26 @@ def _new_topic(name: str, spec: TopicSpec) -> NewTopic:
     partitions = spec.partitions or DEFAULT_PARTITIONS
     copies = spec.replication or -1
     return NewTopic(name, partitions, copies, {} if copies == -1 else None, dict(spec.configs))
+
+
+def _led(described: Iterable[Any]) -> dict[str, list[Any]]:
+    """Return the partitions of those topics that exist and have leaders, by topic.
+
+    Raises:
+        BrokerError: this client may not see one of them.
+    """
+    found = {}
+    for topic in described:
+        led = all(p["error_code"] == 0 for p in topic["partitions"])
+        if topic["error_code"] == 0 and topic["partitions"] and led:
+            found[topic["topic"]] = topic["partitions"]
+        elif topic["error_code"] not in {0, _UNKNOWN} and not _passing(topic["error_code"]):
+            error = kafka_errors.for_code(topic["error_code"])
+            raise BrokerError(
+                f"topic {topic['topic']!r}: {error.__name__}; "
+                "give this client the right to describe, read and write it"
+            )
+    return found
 
 
 def _passing(code: int) -> bool:

@@ -17,6 +17,7 @@ from mode import Service
 from aiopype.errors import DeliveryError, OwnershipLost
 from aiopype.execution import DaemonThreads
 from aiopype.transport.batches import Batch
+from aiopype.transport.heartbeat import ask_group
 from aiopype.transport.ledger import Ledger
 from aiopype.transport.loop_thread import LoopThread
 from aiopype.transport.partition import Partition
@@ -171,6 +172,7 @@ class Consumer(driver.Consumer):
         """Fetch from `position` on, or from where the group has got; return the position."""
         tp = TopicPartition(partition.topic.name, partition.number)
         consumer = self._thread._ensure_consumer()
+        committed: int | None = 0
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 if position is None:
@@ -187,6 +189,13 @@ class Consumer(driver.Consumer):
                         self.ledger.done(tp.topic, tp.partition, position)
                 if position:
                     consumer.seek(tp, position)
+                elif committed is None and partition.topic.begins_at_end:
+                    await consumer.seek_to_end(tp)
+                    position = await consumer.position(tp)
+                    # Or who opens it next would begin at the end again, and pass over what came.
+                    self.ledger.done(tp.topic, tp.partition, position)
+                    if not await self.ledger.commit(consumer):
+                        raise DeliveryError("committing where the flow begins")
                 else:
                     await consumer.seek_to_beginning(tp)
                     position = await consumer.position(tp)
@@ -200,16 +209,13 @@ class Consumer(driver.Consumer):
     async def check_ownership(self, partition: Partition) -> None:
         """Ask the group by a heartbeat whether the partition is still this worker's."""
         consumer = self._thread._ensure_consumer()
-        coordinator, subscription = consumer._coordinator, consumer._subscription
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                is_answered = await coordinator._do_heartbeat()
-        except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
-            raise DeliveryError(f"asking the group: {error!r}") from error
-        if coordinator.generation < 0 or subscription.reassignment_in_progress:
-            raise OwnershipLost("the group goes on without this worker, or is being rebalanced")
-        if not is_answered:
-            raise DeliveryError("asking the group: no answer")
+                is_current = await ask_group(consumer._coordinator)
+        except TimeoutError as error:
+            raise DeliveryError(f"asking the group: no answer in {ANSWER_SECONDS:g} s") from error
+        if not is_current or consumer._subscription.reassignment_in_progress:
+            raise OwnershipLost("the group is being rebalanced")
 
     def stop_topics(self, topics: Iterable[str]) -> None:
         """Fetch these topics no more: their manager is stopped."""

@@ -15,6 +15,8 @@ from mode import Service
 from aiopype.errors import DeliveryError, OwnershipLost
 from aiopype.ownership import Member, wish_topic
 from aiopype.transport.assignor import SourceAssignor
+from aiopype.transport.heartbeat import ask_group
+from aiopype.transport.producer import retrieve
 from aiopype.transport.settings import REBALANCE_SECONDS, SESSION_SECONDS
 
 __all__ = ["Election"]
@@ -28,10 +30,10 @@ HEARTBEAT_SECONDS = 1.0
 #: the session, ends and another worker starts them.
 LEASE_SECONDS = 0.8 * SESSION_SECONDS
 
+ANSWER_SECONDS = 5.0
+
 #: An answer this fresh need not be asked for again.
 FRESH_SECONDS = 0.5
-
-ANSWER_SECONDS = 5.0
 
 CLOSE_SECONDS = 3.0
 
@@ -70,12 +72,15 @@ class Election(Service):
         self._brokers = brokers
         self._security = security or {}
         self._topic = wish_topic(group)
-        self._assignor = SourceAssignor(member)
+        self._member = member
+        self._assignor = SourceAssignor(self._tell)
         self._on_assigned = on_assigned
         self._on_lost = on_lost
         self._consumer: Any = None
-        self._confirmed_at = 0.0
+        self._confirmed_at = self._member_since = 0.0
+        self._asking: asyncio.Task[bool] | None = None
         self._is_member = False
+        self._has_news = False
 
     @property
     def is_member(self) -> bool:
@@ -114,20 +119,25 @@ class Election(Service):
     async def _keep_lease(self) -> None:
         while not self.should_stop:
             await self.sleep(HEARTBEAT_SECONDS)
-            was_member = self._is_member
-            try:
-                await self._ask()
-            except OwnershipLost as error:
-                self.lose(str(error))
-            except DeliveryError as error:
-                if time.monotonic() - self._confirmed_at > LEASE_SECONDS:
-                    self.lose(f"{error}, for {LEASE_SECONDS:g} s")
-            else:
-                if not was_member and self._coordinator.generation >= 0:
+            asked = self._ask()
+            left = max(self._confirmed_at, self._member_since) + LEASE_SECONDS - time.monotonic()
+            await asyncio.wait([asked], timeout=max(0.0, left) if self._is_member else None)
+            if not asked.done():
+                self.lose(f"the group has not answered for {LEASE_SECONDS:g} s")
+                # No second question before there is an answer: to the group each is a sign of life,
+                # also of a worker that hears nothing.
+                await asyncio.wait([asked])
+            error = asked.exception()
+            if error is None:
+                if asked.result() and not self._is_member:
                     self.take(self._assignor.assigned)
+            elif isinstance(error, OwnershipLost) or left <= 0:
+                self.lose(str(error))
 
     async def on_stop(self) -> None:
         """Leave the group, so that others take over at once; the sources are stopped before."""
+        if self._asking is not None:
+            self._asking.cancel()
         if self._consumer is not None:
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
@@ -137,8 +147,13 @@ class Election(Service):
 
     def rejoin(self) -> None:
         """Have the sources spread anew: this worker has given some up, or something is wished."""
+        self._has_news = True
         if self._consumer is not None and not self.should_stop:
             self._coordinator.request_rejoin()
+
+    def _tell(self) -> Member:
+        self._has_news = False
+        return self._member()
 
     async def confirm(self, source: str) -> None:
         """Ask the group whether a source is this worker's, unless it has just said so.
@@ -147,8 +162,12 @@ class Election(Service):
             OwnershipLost: it is not.
             DeliveryError: no answer in 5 s.
         """
-        if time.monotonic() - self._confirmed_at > FRESH_SECONDS:
-            await self._ask()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while time.monotonic() - self._confirmed_at > FRESH_SECONDS:
+                    await asyncio.shield(self._ask())
+        except TimeoutError as error:
+            raise DeliveryError(f"asking the group: no answer in {ANSWER_SECONDS:g} s") from error
         if not self._is_member or source not in self._assignor.assigned:
             raise OwnershipLost(f"source {source} is another worker's, or nobody's for now")
 
@@ -156,9 +175,13 @@ class Election(Service):
 
     def take(self, assigned: frozenset[str]) -> None:
         """Note what is this worker's."""
-        self._is_member = True
-        self._confirmed_at = time.monotonic()
+        if not self._is_member:
+            self._is_member = True
+            self._member_since = time.monotonic()
         self._on_assigned(assigned)
+        if self._has_news:
+            # aiokafka forgets what asks it to join while it does, and the news were not told then.
+            self.rejoin()
 
     def lose(self, reason: str) -> None:
         """Note that nothing may be this worker's any more."""
@@ -180,21 +203,20 @@ class Election(Service):
         """What the group last assigned to this worker."""
         return self._assignor.assigned
 
-    async def _ask(self) -> None:
-        """Ask by a heartbeat whether the group still counts on this worker."""
-        coordinator = self._coordinator
-        if coordinator.generation < 0:
-            raise OwnershipLost("this worker is in no generation of the sources' group")
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                is_answered = await coordinator._do_heartbeat()
-        except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
-            raise DeliveryError(f"asking the sources' group: {error!r}") from error
-        if coordinator.generation < 0:
-            raise OwnershipLost("the group went on without this worker")
-        if not is_answered:
-            raise DeliveryError("the sources' group does not answer")
-        self._confirmed_at = time.monotonic()
+    def _ask(self) -> asyncio.Task[bool]:
+        """Ask whether the group counts on this worker, unless that has been asked already."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._answer(), name="ask the sources' group")
+            self._asking.add_done_callback(retrieve)
+        return self._asking
+
+    async def _answer(self) -> bool:
+        # The answer may have waited while this process was frozen: what counts is when it was
+        # asked for.
+        asked_at = time.monotonic()
+        is_current = await ask_group(self._coordinator)
+        self._confirmed_at = asked_at
+        return is_current
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

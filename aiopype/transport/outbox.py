@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from aiopype.emitter import check_record
 from aiopype.errors import (
     DeliveryError,
+    EmitError,
     OutboxFull,
     OutputRefused,
     SourceError,
@@ -38,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 #: Events that may wait, and their bytes: some milliseconds of a fast source.
 ROOM, ROOM_BYTES = 5_000, 8 * 1024 * 1024
+
+#: Owners that open at once.
+OPENING = 32
 
 #: Between two attempts to send the same events.
 RETRY_SECONDS = 1.0
@@ -63,6 +67,7 @@ class Owning:
         states: reads where sources are.
         limits: makes sure that the topics written to exist, and knows what they take.
         progress: counts what was written.
+        opening: how many may open at once: each finds its coordinator and fences its predecessor.
     """
 
     group: str
@@ -72,6 +77,7 @@ class Owning:
     states: SourceStates
     limits: Limits
     progress: Progress
+    opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(OPENING))
 
 
 class _Together(NamedTuple):
@@ -89,8 +95,8 @@ class SourceOutbox:
     owner. Each transaction holds what waits, and the source's state: position, epoch and the
     number of the transaction. After any error the producer is thrown away and `open` reads the
     state again: it says whether the transaction in doubt has happened. If nobody else has written
-    meanwhile the source runs on; otherwise what waits is dropped and the source begins anew from
-    the other's position.
+    meanwhile the source runs on; otherwise what waits is dropped, nothing is taken any more of the
+    source as it runs now, and it begins anew from the other's position.
 
     Arguments:
         component: the source's full name; an event without a key goes to the partition of it, so
@@ -110,6 +116,8 @@ class SourceOutbox:
         self.epoch = 0
         self._run = ""
         self._is_new = False
+        self._takes = True
+        self._obeyed = (False, 0)
         self._number = 0
         self._since_ms = 0
         self._fencings: deque[float] = deque(maxlen=FENCINGS)
@@ -146,13 +154,19 @@ class SourceOutbox:
         """Drop a position that no event followed: the source failed before."""
         self._pending = None
 
+    def admit(self) -> None:
+        """Take what the source puts in that starts now."""
+        self._takes = True
+
     def put_nowait(self, topic: Topic, key: Key | None, value: bytes) -> None:
         """Take an event.
 
         Raises:
             OutboxFull: 5,000 events, or 8 MiB of them, wait already.
             OutputTooLarge: the event's topic takes no value of this size.
+            EmitError: another owner has written since the source started.
         """
+        self._check_takes()
         if not self._room.is_set():
             raise OutboxFull(
                 f"{self._count} events of {self._component!r} wait for Kafka; "
@@ -178,6 +192,7 @@ class SourceOutbox:
         """Take events, and a position, that become durable together, when there is room."""
         while not self._room.is_set():
             await self._room.wait()
+        self._check_takes()
         if position is None:
             position = self._pending
         if not events and position is None:
@@ -189,11 +204,30 @@ class SourceOutbox:
         self._add(_Together(mine, position, size), len(mine), size)
 
     async def flush(self) -> None:
-        """Wait until what was put, and the last position, is durable."""
+        """Wait until what was put, and the last position, is durable.
+
+        Raises:
+            EmitError: it never will be: another owner has written meanwhile.
+        """
+        self._check_takes()
+        run = self._run
         if self._pending is not None:
             self._put, self._pending = self._pending, None
             self._add(_Together((), self._put, 0), 0, 0)
         await self._empty.wait()
+        if run != self._run:
+            raise _dropped(self._component)
+
+    def obey(self, is_paused: bool, restart: int) -> None:
+        """Say in the source's state what of the wishes is done, for those who wait for it."""
+        if self._obeyed != (is_paused, restart):
+            self._obeyed = (is_paused, restart)
+            if self._run:
+                self._add(_Together((), None, 0), 0, 0)
+
+    def _check_takes(self) -> None:
+        if not self._takes:
+            raise _dropped(self._component)
 
     def _add(self, entry: Emitted | _Together, count: int, size: int) -> None:
         self._waiting.append(entry)
@@ -222,7 +256,7 @@ class SourceOutbox:
         owning, source = self._owning, self._component
         await owning.confirm(source)
         try:
-            async with asyncio.timeout(ATTEMPT_SECONDS):
+            async with owning.opening, asyncio.timeout(ATTEMPT_SECONDS):
                 producer = await owning.connect(f"{owning.group}.src.{source}")
                 await producer.start()
         except FAILURES as error:
@@ -249,6 +283,7 @@ class SourceOutbox:
 
     def _begin(self, state: SourceState | None) -> None:
         if self._run:
+            self._takes = False
             self._note_fencing(state)
         if self._count:
             logger.warning(
@@ -267,6 +302,8 @@ class SourceOutbox:
         self._pending = None
 
     def _note_fencing(self, state: SourceState | None) -> None:
+        if state is not None and state.is_reset:
+            return
         now = time.monotonic()
         self._fencings.append(now)
         if len(self._fencings) == FENCINGS and now - self._fencings[0] < FENCINGS_SECONDS:
@@ -377,6 +414,7 @@ class SourceOutbox:
 
     def _record(self, position: bytes | None) -> Emitted:
         now = int(time.time() * 1000)
+        is_paused, restart = self._obeyed
         state = SourceState(
             position=msgspec.Raw(position or b"null"),
             epoch=self.epoch,
@@ -385,5 +423,14 @@ class SourceOutbox:
             worker=self._owning.worker,
             since_ms=self._since_ms,
             at_ms=now,
+            is_paused=is_paused,
+            restart=restart,
         )
         return (self._owning.states.topic, self._name_key, state.encode(), now, False)
+
+
+def _dropped(component: str) -> EmitError:
+    return EmitError(
+        f"another owner of {component!r} has written meanwhile; what this run of it emitted and is "
+        "not durable is dropped, and it is started again"
+    )

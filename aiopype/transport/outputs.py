@@ -11,7 +11,7 @@ from aiokafka.partitioner import murmur2
 from aiopype.event import Emitted
 from aiopype.topics import RECORD_BYTES, Topic
 
-__all__ = ["BATCH_BYTES", "Packed", "pack", "partition_of"]
+__all__ = ["BATCH_BYTES", "Packed", "of_foreign", "pack", "partition_of"]
 
 #: Size of a record batch: large enough that a fetched megabyte is four requests, small enough for
 #: a broker's default limit of 1 MiB a batch.
@@ -94,6 +94,20 @@ def pack(
     if packing is not None:
         packing.count = count
     return [packing.closed() for packing in packed]
+
+
+def of_foreign(emitted: Iterable[Emitted], now_ms: int) -> list[Emitted]:
+    """Return what records of a foreign topic brought forth, as events that come from a source.
+
+    Who wrote the records chose their partitions by a rule of his own: here the key decides. And
+    their times, by a clock of his own: the events have the time at which the records were handled,
+    or retention would take what came of old ones before it is read, and the brokers refuse what is
+    ahead of their time.
+    """
+    return [
+        event if event[0].follows else (event[0], event[1], event[2], now_ms, False)
+        for event in emitted
+    ]
 
 
 class _Packing:

@@ -57,7 +57,7 @@ class ParkedTopics:
         if of not in self._topics:
             # Twice the limit of the other: an entry is a little larger than its event.
             configs = CONFIGS | {"max.message.bytes": str(2 * max(LARGEST_BYTES, of.largest))}
-            spec = TopicSpec(of.partitions, of.spec.replication, configs, parked_name(of.name))
+            spec = TopicSpec(of.partitions, of.spec.replication, configs, parked_name(of.own_name))
             topic = self._topics[of] = Topic(of.component, f"{of.event}.parked", spec)
             topic.follows = True
         return self._topics[of]

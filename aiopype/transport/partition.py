@@ -14,6 +14,7 @@ from aiopype.execution import Outcome, run_batch
 from aiopype.settlement import Attempt, Origin, Patience, Settled, settle
 from aiopype.topics import Topic
 from aiopype.transport.batches import Batch, Delivery, Feed
+from aiopype.transport.outputs import of_foreign
 from aiopype.transport.parking import Parking
 
 __all__ = ["Partition"]
@@ -269,6 +270,8 @@ class Partition:
         async with self._delivering:
             if not still_wanted():
                 return False
+            if self.topic.foreign is not None:
+                batch.emitted = of_foreign(batch.emitted, int(time.time() * 1000))
             try:
                 await self._delivery.deliver(batch)
             except OwnershipLost as error:

@@ -14,7 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from aiopype.errors import BrokerError
-from aiopype.transport.stored import Outgoing, Stored
+from aiopype.transport.groups import describe
+from aiopype.transport.stored import Group, Outgoing, Stored
 
 __all__ = ["Reader", "Writer"]
 
@@ -163,6 +164,11 @@ class Reader:
         async with _asking(f"asking for the offsets of group {group}"):
             offsets = await self._admin.list_consumer_group_offsets(group)
         return {(place.topic, place.partition): at.offset for place, at in offsets.items()}
+
+    async def group(self, name: str) -> Group:
+        """Return a group's members, and what they said and were given; an unknown one has none."""
+        async with _asking(f"asking for the members of group {name}"):
+            return await describe(self._admin, name)
 
     async def _places(self, topics: Iterable[str]) -> list[TopicPartition]:
         known = await self.partitions(topics)

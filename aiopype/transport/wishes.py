@@ -70,6 +70,11 @@ class Wishes(Service):
         self.of: dict[str, Wish] = {}
         self.position = 0
 
+    @property
+    def pins(self) -> dict[str, str]:
+        """Where sources are wanted that are wanted somewhere."""
+        return {name: wish.worker for name, wish in self.of.items() if wish.worker is not None}
+
     async def on_start(self) -> None:
         """Create the topic and read what it has.
 

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from . import report
-from .cluster import Cluster
+from .cluster import Cluster, free_ports
 from .load import Load
+from .proxy import Proxy
 from .trial import Trial
 
 RESULTS = pytest.StashKey[list[report.Result]]()
@@ -100,3 +101,22 @@ def new_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     yield make
     for cluster in clusters:
         cluster.close()
+
+
+@pytest.fixture
+def proxied(new_cluster: Callable[..., Cluster]) -> Iterator[tuple[Cluster, Proxy]]:
+    """A broker with two listeners, of which one has a proxy before it."""
+    own, shown = free_ports(2)
+    # The braces are for the cluster, which knows a broker's own ports.
+    plain, controller = "PLAINTEXT://127.0.0.1:{port}", "CONTROLLER://127.0.0.1:{controller}"
+    cluster = new_cluster(
+        settings=(
+            f"listeners={plain},CUT://127.0.0.1:{own},{controller}",
+            f"advertised.listeners={plain},CUT://127.0.0.1:{shown}",
+            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,CUT:PLAINTEXT",
+            "inter.broker.listener.name=PLAINTEXT",
+        )
+    )
+    proxy = Proxy(shown, own)
+    yield cluster, proxy
+    proxy.close()

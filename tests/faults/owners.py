@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from collections import Counter
@@ -12,14 +13,24 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["PROGRAM", "SOURCES", "Owners", "Takeover"]
+from .report import Result
+
+__all__ = ["PROGRAM", "SOURCES", "Counts", "Owners", "Takeover", "takeovers"]
 
 SOURCES = 10
 
 #: Each source counts, from where it was; that is an upstream which can be read again.
 PROGRAM = f"""
-    import asyncio, os
+    import asyncio, os, threading, time
     from aiopype import AsyncFlow, Manager, Source
+
+    last = {{}}
+
+    def tell():
+        while True:
+            time.sleep(1)
+            if last:
+                print("last run at", max(last.values()), flush=True)
 
     class Numbers(Source):
         events = ("number",)
@@ -28,6 +39,7 @@ PROGRAM = f"""
             n = self.position or 0
             while True:
                 n += 1
+                last[self.name] = time.time()
                 self.checkpoint(n)
                 await self.emit_async("number", n, self.epoch, os.getpid())
                 await asyncio.sleep(0.02)
@@ -47,6 +59,7 @@ PROGRAM = f"""
     dataflow = AsyncFlow(Config(), name="many-flow")
 
     if __name__ == "__main__":
+        threading.Thread(target=tell, daemon=True).start()
         dataflow.start()
 """
 
@@ -58,6 +71,32 @@ class Written(NamedTuple):
     epoch: int
     pid: int
     seconds: float
+
+
+class Counts(NamedTuple):
+    """What was counted: events, those that are missing or there twice, epochs that interleave."""
+
+    events: int
+    lost: int
+    repeated: int
+    interleaved: int
+
+    @classmethod
+    def of(cls, written: dict[int, list[Written]]) -> Counts:
+        lost = repeated = interleaved = 0
+        for events in written.values():
+            numbers = Counter(event.number for event in events)
+            lost += sum(1 for n in range(1, max(numbers, default=0) + 1) if n not in numbers)
+            repeated += sum(numbers.values()) - len(numbers)
+            interleaved += sum(
+                1
+                for one, after in pairwise(events)
+                if after.epoch < one.epoch or after.number < one.number
+            )
+        return cls(sum(map(len, written.values())), lost, repeated, interleaved)
+
+    def check(self) -> None:
+        assert self[1:] == (0, 0, 0), self
 
 
 class Takeover(NamedTuple):
@@ -85,9 +124,9 @@ class Owners:
         self._wait_until = wait_until
         self.workers: list[Any] = []
 
-    def work(self) -> Any:
-        """Start one more worker; it is not up yet."""
-        worker = self._start(PROGRAM, AIOPYPE_BROKER=self._broker)
+    def work(self, broker: str | None = None) -> Any:
+        """Start one more worker, through another address of the broker; it is not up yet."""
+        worker = self._start(PROGRAM, AIOPYPE_BROKER=broker or self._broker)
         self.workers.append(worker)
         return worker
 
@@ -124,6 +163,28 @@ class Owners:
             assert time.monotonic() < deadline, f"{found}, not {counts}, after {seconds} s\n{logs}"
             time.sleep(0.5)
 
+    def ended(self) -> Counts:
+        """Stop all workers; count what their sources have written."""
+        for worker in list(self.workers):
+            self.terminate(worker)
+        return self.counts()
+
+    def counts(self) -> Counts:
+        """Count what the sources have written."""
+        return Counts.of(self.read())
+
+    def result(self, fault: str, seed: int, faults: int, seconds: float | None) -> Result:
+        """What there is to report of a fault, by now."""
+        counts = self.counts()
+        return Result(
+            fault, "exactly_once", seed, faults, counts.events, counts.lost, counts.repeated,
+            counts.interleaved, 0, 0, seconds,
+        )  # fmt: skip
+
+    def last_run(self, worker: Any) -> float:
+        """When a source of this worker was about to emit the last time, by its own word."""
+        return max(float(text) for text in re.findall(r"last run at ([\d.]+)", worker.text))
+
     def read(self) -> dict[int, list[Written]]:
         """What each source has written, in order; a source has one partition, without keys."""
         return asyncio.run(self._read())
@@ -136,18 +197,6 @@ class Owners:
 
 def _written(record: Any) -> Written:
     return Written(*msgspec.json.decode(record.value), record.timestamp / 1000)
-
-
-def check(written: dict[int, list[Written]]) -> tuple[int, int, int]:
-    """Return how many events were lost, and repeated, and how often two epochs interleave."""
-    lost = repeated = interleaved = 0
-    for events in written.values():
-        numbers = Counter(event.number for event in events)
-        lost += sum(1 for n in range(1, max(numbers, default=0) + 1) if n not in numbers)
-        repeated += sum(numbers.values()) - len(numbers)
-        interleaved += sum(1 for one, next_one in pairwise(events) if next_one.epoch < one.epoch)
-        assert [event.number for event in events] == sorted(numbers) or repeated or lost
-    return lost, repeated, interleaved
 
 
 def takeovers(written: dict[int, list[Written]]) -> Iterator[Takeover]:

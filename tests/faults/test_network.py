@@ -6,12 +6,11 @@ The worker has a listener of its own, which a proxy stands before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from .cluster import free_ports
 from .proxy import Proxy
 from .trial import SESSION_SECONDS
 
@@ -23,20 +22,9 @@ TAKEN_OVER_SECONDS = SESSION_SECONDS + 2 * 3 + 5
 
 
 @pytest.fixture
-def behind_proxy(new_cluster: Any, new_trial: Any) -> Iterator[Callable[[], Any]]:
+def behind_proxy(proxied: Any, new_trial: Any) -> Callable[[], Any]:
     """Begin a trial with two workers, one of them behind a proxy; return both."""
-    own, shown = free_ports(2)
-    # The braces are for the cluster, which knows a broker's own ports.
-    plain, controller = "PLAINTEXT://127.0.0.1:{port}", "CONTROLLER://127.0.0.1:{controller}"
-    cluster = new_cluster(
-        settings=(
-            f"listeners={plain},CUT://127.0.0.1:{own},{controller}",
-            f"advertised.listeners={plain},CUT://127.0.0.1:{shown}",
-            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,CUT:PLAINTEXT",
-            "inter.broker.listener.name=PLAINTEXT",
-        )
-    )
-    proxy = Proxy(shown, own)
+    cluster, proxy = proxied
 
     def begin() -> tuple[Any, Proxy]:
         trial = new_trial(cluster)
@@ -44,8 +32,7 @@ def behind_proxy(new_cluster: Any, new_trial: Any) -> Iterator[Callable[[], Any]
         trial.begin()
         return trial, proxy
 
-    yield begin
-    proxy.close()
+    return begin
 
 
 @pytest.mark.parametrize(
