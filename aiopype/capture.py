@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from aiopype.emitter import current_outbox
 from aiopype.errors import RecordingError
 from aiopype.event import Emitted, Key, key_bytes
 from aiopype.inputs import RawInput
@@ -114,10 +115,14 @@ class Capture:
 
         async def taken(raw: RawInput) -> None:
             token = _is_taking.set(True)
+            transaction = current_outbox.get()
+            before = 0 if transaction is None else len(transaction.emitted)
             try:
                 await take(raw)
             finally:
                 _is_taking.reset(token)
+                if transaction is not None:  # it ends later, and would be taken for the source's
+                    del transaction.emitted[before:]
 
         source.take = taken  # type: ignore[method-assign]
 

@@ -15,7 +15,8 @@ def as_text(pipelines: Pipelines) -> str:
     """Return the managers, their components, and under each its events with who handles them.
 
     Topics and handlers are written as in logs: `<manager>.<component>.<event>` and
-    `<manager>.<component>.<method>`. An event that nobody handles has no arrow.
+    `<manager>.<component>.<method>`. An event that nobody handles has no arrow. A topic of others
+    has its own name.
     """
     graph = pipelines.protocol.graph
     lines: list[str] = []
@@ -29,14 +30,16 @@ def as_text(pipelines: Pipelines) -> str:
                     f"{s.component}.{s.handler.__name__}" for s in graph.subscriptions(topic)
                 ]
                 arrows = f" -> {', '.join(handlers)}" if handlers else ""
-                lines.append(f"    {topic.name}{arrows}")
+                whose = " (foreign)" if topic.foreign else ""
+                lines.append(f"    {topic.name}{whose}{arrows}")
     return "\n".join(lines)
 
 
 def as_mermaid(pipelines: Pipelines) -> str:
     """Return the graph as a mermaid flowchart: components, and an arrow a subscription.
 
-    An event that nobody handles ends in its topic.
+    An event that nobody handles ends in its topic; a source that reads a topic of others begins
+    with it.
     """
     graph = pipelines.protocol.graph
     ids = {name: f"c{number}" for number, name in enumerate(graph.components)}
@@ -51,8 +54,12 @@ def as_mermaid(pipelines: Pipelines) -> str:
         if is_replays(name):
             continue  # its work is shown by `aiopype errors`
         for topic in _topics(graph, name):
-            handled_by = [ids[s.component] for s in graph.subscriptions(topic)]
-            ends = handled_by or [f'{number}_{topic.event.replace("-", "_")}[("{topic.name}")]']
+            ends = [ids[s.component] for s in graph.subscriptions(topic)]
+            cylinder = f'{number}_{topic.event.replace("-", "_")}[("{topic.name}")]'
+            if topic.foreign:
+                lines.append(f"    {cylinder} --> {number}")
+            elif not ends:
+                ends = [cylinder]
             lines += [f'    {number} -- "{topic.event}" --> {end}' for end in ends]
     return "\n".join(lines)
 

@@ -165,7 +165,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         """Return a member; one without sources if it cannot be read."""
         try:
             return _decode_member(value)
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return cls(worker="?")
 
 

@@ -121,6 +121,9 @@ class Pipelines:
             self.start_source(name)
         for manager in self.managers:
             self._end_if_done(manager)
+            for source in manager.sources:
+                if not source.is_owned:
+                    logger.warning("%s gets nothing in process but what it is fed", source.name)
 
     def start_source(self, name: str, prepare: Prepare | None = None) -> None:
         """Start a source unless it has ended or its manager is down; that one's restart starts it.
@@ -139,9 +142,9 @@ class Pipelines:
     async def stop_source(self, name: str) -> None:
         """Cancel a source and await its end, 5 seconds at most."""
         self._here.pop(name, None)
-        tasks = {task for task in self._ending if task.get_name() == _task_name(name)}
         if name in self._tasks:
-            tasks.add(self._tasks.pop(name))
+            self._note_ending(self._tasks.pop(name))
+        tasks = [task for task in self._ending if task.get_name() == _task_name(name)]
         await asyncio.gather(*(stop_task(task, STOP_SECONDS) for task in tasks))
 
     async def stop_sources(self) -> None:
@@ -169,8 +172,13 @@ class Pipelines:
         for source, task in self._tasks.items():
             if name in (source, manager_of(source)) and task is not asyncio.current_task():
                 task.cancel()
-                self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
+                self._note_ending(task)
+
+    def _note_ending(self, task: asyncio.Task[None]) -> None:
+        """Keep a task of a source until its end, so that the source is not started beside it."""
+        if not task.done():
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     async def _run(self, manager: Manager, source: Source, before: set[asyncio.Task[None]]) -> None:
         if before:
@@ -179,6 +187,7 @@ class Pipelines:
                 raise TimeoutError(
                     f"its last run has not ended {STOP_SECONDS:g} s after it was cancelled"
                 )
+        self.protocol.forget(source.name)
         await self._here[source.name](source)
         if source.is_done:  # what it emitted before could not be sent, and now it is
             self.supervisor.end(source.name)
@@ -196,6 +205,7 @@ class Pipelines:
         manager = self._manager_of(source.name)
         await run_unless_silent(source)
         while manager.should_restart():
+            await source.flush()
             await source.clock.sleep(AGAIN_SECONDS)
             await run_unless_silent(source)
 

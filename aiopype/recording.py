@@ -97,7 +97,11 @@ class RecordingWriter:
         except OSError as error:
             raise self._failed(error) from error
         header = _Header(aiopype_recording=VERSION, id=uuid.uuid4().hex, flow=flow, at=at)
-        self._write(_encode(header))
+        try:
+            self._write(_encode(header))
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

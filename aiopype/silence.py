@@ -30,22 +30,42 @@ async def run_unless_silent(source: Source) -> None:
     run = asyncio.create_task(source.start(), name=f"start of {source.name}")
     watch = asyncio.create_task(_watch(source), name=f"silence of {source.name}")
     tasks = {run, watch}
+    is_silent = False
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if run.done():
-            await run
-            return
+        is_silent = not run.done()
     finally:
-        for task in tasks:
-            task.cancel()
-        while (await asyncio.wait(tasks, timeout=STOP_SECONDS))[1]:
-            logger.error("source %s was cancelled and does not end", source.name)
-    if not run.cancelled() and run.exception() is None:
-        return
-    raise SourceSilent(
-        f"nothing came for more than {source.expect_every:g} s, its `expect_every`; "
-        "it connects again"
-    )
+        await _end(source, tasks)
+        if not is_silent:
+            run.result()  # raises what it raised, also while it was cancelled
+    error = None if run.cancelled() else run.exception()
+    if is_silent and (run.cancelled() or error is not None):
+        raise SourceSilent(
+            f"nothing came for more than {source.expect_every:g} s, its `expect_every`; "
+            "it connects again"
+        ) from error
+
+
+async def _end(source: Source, tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks and await their end; who is cancelled meanwhile cancels them once more.
+
+    Left to itself a source that is slow to end would run on beside its next start.
+    """
+    is_cancelled, left = False, tasks
+    for task in tasks:
+        task.cancel()
+    while left:
+        try:
+            _, left = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        except asyncio.CancelledError:
+            is_cancelled = True
+            for task in tasks:
+                task.cancel()
+        else:
+            if left:
+                logger.error("source %s was cancelled and does not end", source.name)
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 async def _watch(source: Source) -> None:

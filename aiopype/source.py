@@ -209,7 +209,13 @@ class Source(Processor):
         self.logger.warning("%s cannot be used: %s: %s", raw.kind, type(error).__name__, error)
         topic = self.handler.topic(self.name, ERROR)
         letter = rejected(self.name, raw.data, error)
-        await self.handler.emit_async(topic, None, encode(letter, topic.largest))
+        value = encode(letter, topic.largest)
+        group = current_outbox.get()
+        if group is None:
+            await self.handler.emit_async(topic, None, value)
+        else:  # or it would come again with a transaction that is tried again
+            group.append(topic, None, value)
+            group.stamp_last(letter.at_ms)
 
 
 class _Group(Outbox):

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from aiopype import Processor, SyncProtocol
+from aiopype.inputs import RawInput
 from aiopype.sources import RestSource
 from benchmarks import report
 
@@ -49,24 +50,29 @@ class Cost(NamedTuple):
     """What a run has cost.
 
     Attributes:
-        requests: a second.
+        requests: answered a second.
+        events: made of them, a second.
         cores: the share of a core that this process took.
         megabytes: its memory at the end, and before there was a source.
     """
 
     requests: float
+    events: float
     cores: float
     megabytes: float
     megabytes_before: float
 
 
 class Counter(Processor):
-    """Counts."""
+    """Counts the answers that sources get, and the events they make of them."""
 
-    count = 0
+    answers = made = 0
+
+    def tap(self, _source: str, _raw: RawInput) -> None:
+        self.answers += 1
 
     def handle(self, data: Any, time: str) -> None:
-        self.count += 1
+        self.made += 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cost = asyncio.run(measure(options.sources, settings, options.seconds))
     print(
         f"{options.sources:,} sources, {settings}: {cost.requests:,.0f} requests/s, "
+        f"{cost.events:,.0f} events/s, "
         f"{cost.cores:.2f} cores, {cost.cores / cost.requests * 1e6:,.0f} us a request, "
         f"{cost.megabytes:,.0f} MB, of which {cost.megabytes_before:,.0f} before the sources"
     )
@@ -100,14 +107,17 @@ async def measure(count: int, settings: dict[str, Any], seconds: float) -> Cost:
         ]
         for source in sources:
             source.on("data", counter.handle)
+            source.tap = counter.tap
         tasks = [asyncio.create_task(source.start(), name=source.name) for source in sources]
         await asyncio.sleep(3 * settings["request_interval"])
         gc.collect()
-        done, cpu, began = counter.count, time.process_time(), time.monotonic()
+        answers, made = counter.answers, counter.made
+        cpu, began = time.process_time(), time.monotonic()
         await asyncio.sleep(seconds)
         took = time.monotonic() - began
         cost = Cost(
-            requests=(counter.count - done) / took,
+            requests=(counter.answers - answers) / took,
+            events=(counter.made - made) / took,
             cores=(time.process_time() - cpu) / took,
             megabytes=_megabytes(),
             megabytes_before=before,

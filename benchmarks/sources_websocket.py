@@ -28,7 +28,7 @@ import psutil
 
 from aiopype import Processor, SyncProtocol
 from aiopype.protocol.wiring import Wiring
-from aiopype.sources.websocket import WebsocketSource
+from aiopype.sources import WebsocketSource
 
 #: What a WebSocket handshake adds to the key (RFC 6455, 1.3).
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

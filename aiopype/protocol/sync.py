@@ -95,9 +95,11 @@ class SyncProtocol(Wiring):
         self, component: str, events: Sequence[Emitted], position: bytes | None
     ) -> None:
         """Run the pipeline behind each of these events to its end, then keep the position."""
+        pending = self._pending.pop(component, None)
         for topic, key, value, _, _ in events:
             assert value is not None
             await self._run(self._first(topic, key, value))
+        position = pending if position is None else position
         if position is not None:
             self._positions[component] = position
 

@@ -85,6 +85,9 @@ class Wiring(ABC):
     async def flush(self, component: str) -> None:
         """Wait until what a source emitted, and its last position, is durable."""
 
+    def forget(self, component: str) -> None:  # noqa: B027 - on Kafka the outbox does it
+        """Drop a position that no event followed: the source failed before."""
+
     def begin(self, component: str) -> None:
         """Note that a source is to run again, also one that had ended."""
         self._ended.discard(component)

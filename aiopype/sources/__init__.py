@@ -12,21 +12,30 @@ from aiopype.sources.clock import (
 )
 from aiopype.sources.cron import CronSource
 from aiopype.sources.file import FileSource
+from aiopype.sources.gaps import Gap
+from aiopype.sources.pusher import PusherMessage, PusherOptions, PusherSource
+from aiopype.sources.pusher_client import PusherClientSource
 from aiopype.sources.rest import RestSource
 from aiopype.sources.rest_messages import Answer, Request
 from aiopype.sources.rest_options import RestOptions
 from aiopype.sources.socketio import SocketIOEvent, SocketIOOptions, SocketIOSource
 from aiopype.sources.sse import SSEOptions, SSESource
 from aiopype.sources.topic import TopicSource
+from aiopype.sources.websocket import WebsocketOptions, WebsocketSource
 
 __all__ = [
     "Answer",
     "CronJob",
     "CronSource",
     "FileSource",
+    "Gap",
     "HistoryTimeEmitter",
     "OffsetCronJob",
     "OffsetTimeSource",
+    "PusherClientSource",
+    "PusherMessage",
+    "PusherOptions",
+    "PusherSource",
     "Request",
     "RestOptions",
     "RestSource",
@@ -37,4 +46,6 @@ __all__ = [
     "SocketIOSource",
     "TimeSource",
     "TopicSource",
+    "WebsocketOptions",
+    "WebsocketSource",
 ]

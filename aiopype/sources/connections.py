@@ -165,7 +165,7 @@ class Connection:
                 heard = self.heard_at
                 await ping()
                 await asyncio.sleep(self._timeout_seconds)
-                if self.is_waiting and self.heard_at == heard:
+                if self.heard_at == heard:
                     await self.give_up(f"no answer to a ping in {self._timeout_seconds:g} s")
         except ConnectionLost:
             return  # the one that reads finds the reason

@@ -27,16 +27,7 @@ ID_BYTES = 4_096
 
 
 class StreamError(SourceError):
-    """A stream that cannot be read on, or not at all.
-
-    Arguments:
-        text: what is the matter.
-        after_seconds: what the server said before it wants to be asked again.
-    """
-
-    def __init__(self, text: str, after_seconds: float = 0.0) -> None:
-        super().__init__(text)
-        self.after_seconds = after_seconds
+    """A stream cannot be read on, or not at all."""
 
 
 class StreamEvent(NamedTuple):

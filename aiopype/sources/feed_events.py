@@ -38,7 +38,7 @@ class FeedEvents(Source):
     so does a message that its topic does not take; the source goes on.
     """
 
-    events = ("connected", "message", "disconnected", "gap")
+    events: ClassVar[tuple[str, ...]] = ("connected", "message", "disconnected", "gap")
 
     #: The `publish` of the family, which emits one event.
     _publish_one: ClassVar[Any]

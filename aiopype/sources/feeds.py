@@ -157,7 +157,6 @@ class Feed(FeedEvents):
             except ConnectionLost as lost:
                 lost.was_healthy = self._was_healthy(began)
                 self._reason = str(lost)
-                await connection.close()
                 await self._tell(DISCONNECTED, self._reason.encode())
                 await self.on_lost_connection(self._reason)
                 raise

@@ -149,10 +149,15 @@ class FileSource(Source):
                 await asyncio.gather(reading, return_exceptions=True)
 
     async def take(self, raw: RawInput) -> None:
-        """Emit the records of a chunk; reject those that cannot be used."""
-        if raw.kind == "line":
-            await self._refuse(raw, raw.meta["offset"], raw.data, raw.meta["error"])
-            return
+        """Emit the records of a chunk, with the position behind it; reject what cannot be used."""
+        async with self.transaction():
+            self.checkpoint(raw.meta["position"])
+            if raw.kind == "line":
+                await self._refuse(raw, raw.meta["offset"], raw.data, raw.meta["error"])
+            else:
+                await self._emit(raw)
+
+    async def _emit(self, raw: RawInput) -> None:
         key, begin = self.options.key, raw.meta["offset"]
         records = self._format.records(raw.data, raw.meta.get("header", ()))
         for count, (offset, line, value, error) in enumerate(records, 1):
@@ -161,10 +166,7 @@ class FileSource(Source):
                 problem = f"it has {len(line):,} bytes, more than max_line_bytes"
             elif error is None:
                 try:
-                    if key is None:
-                        await self.emit_async("line", value)
-                    else:
-                        await self.emit_async("line", value, key=_key(value, key))
+                    self.emit("line", value, key=None if key is None else _key(value, key))
                 except (CodecError, OutputTooLarge) as refused:
                     problem = refused
             if problem is not None:
@@ -180,20 +182,18 @@ class FileSource(Source):
         if step.told:
             (self.logger.warning if step.is_trouble else self.logger.info)(step.told)
         if step.chunk is not None:
-            await self._emit(step.chunk, step.position)
+            await self._receive(step.chunk, step.position)
         elif step.position != before:
             self.checkpoint(step.position)
         else:
             await self.clock.sleep(self.options.poll_interval)
 
-    async def _emit(self, chunk: Chunk, position: FilePosition) -> None:
+    async def _receive(self, chunk: Chunk, position: FilePosition) -> None:
         if self.rate_limit is not None:
             for _ in range(chunk.records):
                 await self.pace()
-        raw = RawInput(chunk.kind, chunk.data, self.clock.time(), chunk.meta)
-        async with self.transaction():
-            self.checkpoint(position)
-            await self.receive(raw)
+        meta = chunk.meta | {"position": msgspec.to_builtins(position)}
+        await self.receive(RawInput(chunk.kind, chunk.data, self.clock.time(), meta))
 
     async def _wait_after(self, error: OSError) -> None:
         delay = self._attempts.failed(error)

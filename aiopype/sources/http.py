@@ -13,6 +13,7 @@ from yarl import URL
 
 __all__ = [
     "StatusError",
+    "TooLarge",
     "gist",
     "origin_url",
     "read_body",
@@ -52,6 +53,10 @@ class StatusError(aiohttp.ClientResponseError):
         return f"status {self.status}: {self.text}"
 
 
+class TooLarge(ValueError):
+    """An answer is larger than it may be."""
+
+
 async def read_body(response: aiohttp.ClientResponse, largest: int) -> bytes:
     """Return the body of an answer.
 
@@ -60,7 +65,7 @@ async def read_body(response: aiohttp.ClientResponse, largest: int) -> bytes:
             read and the connection is closed. Memory holds `largest` and some 100 KiB.
 
     Raises:
-        ValueError: it is larger.
+        TooLarge: there are more.
         aiohttp.ClientError: it broke off.
         TimeoutError: the time of the request is over.
     """
@@ -77,7 +82,7 @@ async def read_body(response: aiohttp.ClientResponse, largest: int) -> bytes:
         else:
             return parts[0] if len(parts) == 1 else b"".join(parts)
     response.close()
-    raise ValueError(f"the answer is larger than {largest:,} bytes, the option `answer_bytes`")
+    raise TooLarge(f"the answer is larger than {largest:,} bytes, the option `answer_bytes`")
 
 
 async def gist(response: aiohttp.ClientResponse) -> str:

@@ -186,10 +186,9 @@ class Poll:
 
     def _after(self) -> Place:
         answer = self.pages[-1].answer
-        # Those of one page say nothing of the others.
-        is_alone = self.page == 1 and answer.asked is not None
-        etag = _validator(answer, "etag") if is_alone else None
-        modified = _validator(answer, "last-modified") if is_alone else None
+        # `asked` is of the first page: where the last is another, its ETag says too little.
+        etag = _validator(answer, "etag") if answer.asked else None
+        modified = _validator(answer, "last-modified") if answer.asked else None
         return Place(
             since=self.found,
             etag=etag,

@@ -29,6 +29,8 @@ OWED = 100
 
 _decode = msgspec.json.Decoder(list[Any]).decode
 
+_Namespace = Annotated[str, msgspec.Meta(pattern="^/[^?,]*$")]
+
 _Transports = Annotated[tuple[Literal["websocket", "polling"], ...], msgspec.Meta(min_length=1)]
 
 
@@ -58,17 +60,17 @@ class SocketIOOptions(FeedOptions, frozen=True, kw_only=True):
         path: where on the server Socket.IO is.
         transports: `websocket`, `polling` or both, the first to connect with. Polling first needs
             a server that finds the same client again, and stops at answers of more than 16 packets.
-        only: the names of the events to take; None: all.
+        events: the names of the events to take; None: all.
         subscribe: events to send at each connection, in order, each a list of its name and
             arguments; to the first namespace.
         acknowledge: whether to answer where the server wants it, when the event is durable.
     """
 
-    namespaces: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("/",)
+    namespaces: Annotated[tuple[_Namespace, ...], msgspec.Meta(min_length=1)] = ("/",)
     auth: Any = None
     path: str = "socket.io"
     transports: _Transports = ("websocket",)
-    only: tuple[str, ...] | None = None
+    events: tuple[str, ...] | None = None
     subscribe: tuple[Annotated[list[Any], msgspec.Meta(min_length=1)], ...] = ()
     acknowledge: bool = True
 
@@ -94,12 +96,12 @@ class SocketIOSource(Feed):
             async def publish(self, event, key):
                 await self.emit_async("trade", event.args[0], key=key)
 
-        Trades(name, handler, "https://feed.example", {"only": ["trade"]})
+        Trades(name, handler, "https://feed.example", {"events": ["trade"]})
 
-    An event that is none becomes a dead letter. Order is kept, and an event is read when the one
-    before has been emitted. A connection is dead when the server's ping does not come. A pipeline
-    that stands for longer than the server waits for an answer to it (45 s, by default) loses the
-    connection too.
+    What is no event becomes a dead letter. Order is kept, and an event is read when the one before
+    has been emitted. A connection is dead when the server's ping does not come; they say nothing to
+    `expect_every`. A pipeline that stands for longer than the server's ping interval and 5 s loses
+    its connection: pings are behind the events that nobody reads.
 
     Needs the extra `socketio`.
 
@@ -169,8 +171,8 @@ class SocketIOSource(Feed):
         if "error" in raw.meta:
             raise CodecError(f"no packet of Socket.IO: {raw.meta['error']}")
         name, *args = _decode(raw.data)
-        only = self.options.only
-        if only is not None and name not in only:
+        wanted = self.options.events
+        if wanted is not None and name not in wanted:
             return None
         return SocketIOEvent(name, args, raw.meta.get("namespace", "/"))
 

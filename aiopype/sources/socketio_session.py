@@ -8,24 +8,19 @@ are joined.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import engineio
 import msgspec
-from engineio.base_client import connected_clients
-from engineio.exceptions import ConnectionError as Refused
 from socketio import packet as packets
 from socketio.packet import Packet
 
 from aiopype.clock import Clock
 from aiopype.inputs import RawInput
 from aiopype.sources.connections import ConnectionLost
-from aiopype.sources.http import read_body, retry_after
+from aiopype.sources.socketio_engine import Engine, Log, lost_by, open_http
 
 if TYPE_CHECKING:
     from aiopype.sources.socketio import SocketIOOptions
@@ -44,11 +39,6 @@ CLOSE_SECONDS, END_SECONDS = 1.0, 1.5
 #: What an object takes beside its bytes, about.
 OBJECT_BYTES = 200
 
-#: What the library says when the server's ping does not come.
-_SAID_BETTER = dict.fromkeys(
-    ("Server has stopped communicating", "packet queue is empty"), "no ping of the server in time"
-)
-
 
 class Session:
     """One connection, from its handshake to its end. One task reads, any may send.
@@ -61,9 +51,9 @@ class Session:
     def __init__(self, options: SocketIOOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._log = _Log()
+        self._log = Log()
         self._http: aiohttp.ClientSession | None = None
-        self._engine: _Engine | None = None
+        self._engine: Engine | None = None
         self._watch: asyncio.Task[None] | None = None
         self._to_join = set(options.namespaces)
         self._lost: ConnectionLost | None = None
@@ -84,8 +74,8 @@ class Session:
             ConnectionLost: there is no Socket.IO server, or it refuses.
         """
         options = self._options
-        self._http = _http(options.largest_bytes)
-        self._engine = engine = _Engine(
+        self._http = open_http(options.largest_bytes)
+        self._engine = engine = Engine(
             logger=self._log,
             handle_sigint=False,
             http_session=self._http,
@@ -102,7 +92,7 @@ class Session:
         try:
             await engine.connect(url, dict(headers), transports, options.path)
         except Exception as error:
-            raise _lost(error) from error
+            raise lost_by(error, self._clock.time()) from error
         engine.ping_timeout = options.heartbeat_timeout
         self._watch = asyncio.create_task(self._wait(engine), name="end of a connection")
         for namespace in options.namespaces:
@@ -167,6 +157,8 @@ class Session:
         try:
             async with asyncio.timeout(END_SECONDS):
                 await engine.disconnect(abort=True)
+                if engine.ws is not None:  # of a connection that had ended it leaves this open
+                    await engine.ws.close()
         except (TimeoutError, aiohttp.ClientError, OSError):
             pass  # there is nobody any more to take leave of
         finally:
@@ -175,13 +167,14 @@ class Session:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-            with suppress(ValueError):  # where the leave was cut short it is still in this list
-                connected_clients.remove(engine)
+            engine.forget()
             await self._http.close()
 
     # --- what the library calls with each message, and waits for
 
     async def _take(self, data: Any) -> None:
+        if self._lost is not None:
+            return
         try:
             packet = self._packet(data)
             if packet is None or (raw := self._raw(packet)) is None:
@@ -254,7 +247,7 @@ class Session:
         self._is_decided.set()
         self._filled.set()
 
-    async def _wait(self, engine: _Engine) -> None:
+    async def _wait(self, engine: Engine) -> None:
         try:
             await engine.wait()
             self._end(ConnectionLost(self._log.last))
@@ -268,57 +261,6 @@ class Session:
         encoded = packet.encode()
         for part in encoded if isinstance(encoded, list) else [encoded]:
             await engine.send(part)
-
-
-class _Engine(engineio.AsyncClient):  # type: ignore[misc]
-    """Waits for the handler of a message before it reads the next one.
-
-    The library's own way is a task for each message: without a bound, and in no order.
-    """
-
-    async def _trigger_event(self, event: str, *args: Any, run_async: bool = False) -> Any:
-        if run_async:
-            return await self.handlers[event](*args)
-        return await super()._trigger_event(event, *args, run_async=False)
-
-
-class _Log:
-    """Takes what the library logs: the last trouble is why a connection has ended."""
-
-    def __init__(self) -> None:
-        self.last = "the connection has ended"
-
-    def info(self, text: str, *args: object) -> None:
-        """Pass over what is usual."""
-
-    def warning(self, text: str, *args: object) -> None:
-        """Keep what is not."""
-        text = (text % args if args else text).removesuffix(", aborting")
-        self.last = _SAID_BETTER.get(text, text)
-
-    error = exception = warning
-
-
-def _http(largest_bytes: int) -> aiohttp.ClientSession:
-    """Return what the library is to make connections with: it reads answers to polls whole."""
-
-    class Bounded(aiohttp.ClientResponse):
-        async def read(self) -> bytes:
-            if self._body is None:
-                self._body = await read_body(self, largest_bytes)
-            return self._body
-
-    return aiohttp.ClientSession(response_class=Bounded)
-
-
-def _lost(error: Exception) -> ConnectionLost:
-    # The library says "Connection error" of whatever aiohttp raised.
-    cause = error.__context__ if isinstance(error, Refused) and error.__context__ else error
-    if isinstance(cause, aiohttp.WSServerHandshakeError):
-        reason = f"the handshake was refused with status {cause.status}: {cause.message}"
-        after = retry_after(cause.headers or {}, time.time())
-        return ConnectionLost(reason, after_seconds=after)
-    return ConnectionLost(f"{type(cause).__name__}: {cause}")
 
 
 def _bytes(data: Any) -> bytes:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import socket
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,22 +17,20 @@ from aiopype.inputs import RawInput
 from aiopype.source import Source
 from aiopype.sources.attempts import Attempts
 from aiopype.sources.event_stream import EventStream, StreamError, StreamEvent
-from aiopype.sources.http import gist, origin_url, retry_after
+from aiopype.sources.http import origin_url
 from aiopype.sources.options import Count, Seconds, SourceOptions, read_options
 from aiopype.sources.rest_messages import Request
+from aiopype.sources.sse_connection import (
+    HEADERS,
+    LONGEST_RETRY_SECONDS,
+    StreamEnded,
+    StreamRefused,
+    ask,
+    open_session,
+    read,
+)
 
 __all__ = ["SSEOptions", "SSESource"]
-
-CONTENT_TYPE = "text/event-stream"
-
-#: Compressed, a few bytes could become many in one piece.
-_HEADERS = {"Accept": CONTENT_TYPE, "Accept-Encoding": "identity", "Cache-Control": "no-store"}
-
-#: A host that does not answer is found to be gone after a minute.
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-
-#: A server that asks for more patience than this, by `retry:` or `Retry-After`, is asked again.
-LONGEST_RETRY_SECONDS = 3_600.0
 
 
 class SSEOptions(SourceOptions, frozen=True, kw_only=True):
@@ -44,7 +40,7 @@ class SSEOptions(SourceOptions, frozen=True, kw_only=True):
         headers: to send with each request.
         params: to add to the URL's query.
         content: what the data of an event is: `json`, parsed, or `text`.
-        only: the names of the events to take, `message` for those without one; None: all.
+        events: the names of the events to take, `message` for those without one; None: all.
         largest_bytes: the data of an event that is larger is not taken.
         connect_seconds: from the request to the answer's headers.
         healthy_seconds: a connection that lasts longer is no error, though nothing came on it.
@@ -53,7 +49,7 @@ class SSEOptions(SourceOptions, frozen=True, kw_only=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     params: dict[str, str] = msgspec.field(default_factory=dict)
     content: Literal["json", "text"] = "json"
-    only: tuple[str, ...] | None = None
+    events: tuple[str, ...] | None = None
     largest_bytes: Count = 1_000_000
     connect_seconds: Seconds = 30.0
     healthy_seconds: Seconds = 10.0
@@ -138,15 +134,11 @@ class SSESource(Source):
             StateCorrupt: the position is no id of an event.
         """
         self._last_id()
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(socket_factory=_socket),
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-        ) as session:
+        async with open_session() as session:
             while True:
                 await self.pace()
                 try:
-                    async with await self._connect(session) as response:
+                    async with await self._ask(session) as response:
                         if response.status == 204:
                             self.logger.info("%s: status 204, the stream is over", self._shown)
                             return
@@ -154,29 +146,8 @@ class SSESource(Source):
                 except StreamError as error:
                     await self._wait(error)
 
-    async def _connect(self, session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
-        request = await self._request()
-        seconds = self.options.connect_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                response = await session.request(
-                    request.method,
-                    request.url,
-                    params=request.params,
-                    headers=request.headers,
-                    data=request.body,
-                )
-                await self._check(response)
-        except TimeoutError as error:
-            raise StreamError(f"no answer in {seconds:g} s") from error
-        except aiohttp.ClientResponseError as error:  # its text has the whole URL
-            raise StreamError(f"{type(error).__name__}: {error.message}") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise StreamError(f"{type(error).__name__}: {error}") from error
-        return response
-
-    async def _request(self) -> Request:
-        headers = _HEADERS | self.options.headers
+    async def _ask(self, session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
+        headers = HEADERS | self.options.headers
         if last_id := self._last_id():
             headers["Last-Event-ID"] = last_id
         request = Request(
@@ -190,26 +161,7 @@ class SSESource(Source):
             await self.authorize(request)
         except Exception as error:
             raise StreamError(f"authorize: {type(error).__name__}: {error}") from error
-        return request
-
-    async def _check(self, response: aiohttp.ClientResponse) -> None:
-        status = response.status
-        self._was_refused = status == 401
-        if status == 204:
-            return
-        encoding = response.headers.get("Content-Encoding", "identity")
-        if status != 200:
-            after = min(retry_after(response.headers, self.clock.time()), LONGEST_RETRY_SECONDS)
-            text = await gist(response) or response.reason
-            error = StreamError(f"status {status}: {text}", after)
-        elif response.content_type != CONTENT_TYPE:
-            error = StreamError(f"content type {response.content_type}, not {CONTENT_TYPE}")
-        elif encoding != "identity":
-            error = StreamError(f"the stream is packed ({encoding}), which was not asked for")
-        else:
-            return
-        response.close()
-        raise error
+        return await ask(session, request, self.options.connect_seconds, self.clock.time())
 
     async def _follow(self, content: aiohttp.StreamReader) -> None:
         stream = EventStream(self.options.largest_bytes, self._last_id())
@@ -217,7 +169,7 @@ class SSESource(Source):
         try:
             while True:
                 lines, known = stream.lines, stream.last_id
-                for event in stream.feed(await _read(content)):
+                for event in stream.feed(await read(content)):
                     await self._receive(event)
                     known = event.id
                 if stream.last_id != known:  # of an event without data
@@ -232,12 +184,15 @@ class SSESource(Source):
                 self._retry_seconds = min(stream.retry_seconds, LONGEST_RETRY_SECONDS)
 
     async def _wait(self, error: StreamError) -> None:
+        refused = error if isinstance(error, StreamRefused) else None
+        self._was_refused = refused is not None and refused.status == 401
+        after = 0.0 if refused is None else refused.after_seconds
         retry = self._retry_seconds
-        delay = self._attempts.failed(error, max(error.after_seconds, retry or 0.0))
+        delay = self._attempts.failed(error, max(after, retry or 0.0))
         is_first = self._attempts.failures == 1
         if is_first and retry is not None:
-            delay = max(error.after_seconds, retry)
-        level = logging.INFO if is_first and isinstance(error, _Ended) else logging.WARNING
+            delay = max(after, retry)
+        level = logging.INFO if is_first and isinstance(error, StreamEnded) else logging.WARNING
         self.logger.log(level, "%s: %s; again in %.1f s", self._shown, error, delay)
         await self.clock.sleep(delay)
 
@@ -261,11 +216,11 @@ class SSESource(Source):
 
     async def take(self, raw: RawInput) -> None:
         """Make a `message` of an event of the stream, and its id the position."""
-        event, last_id = raw.meta["event"], raw.meta["id"]
+        event, last_id = raw.meta.get("event", "message"), raw.meta.get("id", "")
         if last_id or self.position:
             self.checkpoint(last_id)
         options = self.options
-        if options.only is not None and event not in options.only:
+        if options.events is not None and event not in options.events:
             return
         try:
             if "size" in raw.meta:
@@ -289,27 +244,3 @@ class SSESource(Source):
             await self.emit_async("message", data, event, last_id, key=key)
         except OutputTooLarge as error:
             await self.reject(raw, error)
-
-
-class _Ended(StreamError):
-    """The server has ended the stream, which it may."""
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    try:
-        chunk = await content.readany()
-    except (aiohttp.ClientError, OSError) as error:
-        raise StreamError(f"the stream broke: {type(error).__name__}: {error}") from error
-    if not chunk:
-        raise _Ended("the stream ended")
-    return chunk
-
-
-def _socket(info: tuple[Any, ...]) -> socket.socket:
-    # The protocol has no ping. Without probes a connection to a host that is gone would last.
-    made = socket.socket(*info[:3])
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if (option := getattr(socket, name, None)) is not None:  # not on every system
-            made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made

@@ -107,6 +107,7 @@ class WebsocketSource(Feed):
                 f"source {name!r}: heartbeat_answer without a heartbeat; give both, or neither"
             )
         self._answer = asyncio.Event()
+        self._has_control = self.options.heartbeat_answer is not None
 
     # --- hooks
 
@@ -135,7 +136,6 @@ class WebsocketSource(Feed):
     # --- the connection
 
     async def _enter(self, connection: Connection) -> bytes:
-        self._has_control = False
         await self.on_connect()
         for message in await self.subscribe_messages():
             await connection.send(message)
@@ -156,20 +156,18 @@ class WebsocketSource(Feed):
         try:
             while True:
                 await self.clock.sleep(options.heartbeat_interval)
-                answer = self._answer = asyncio.Event()
-                self._has_control = options.heartbeat_answer is not None
+                self._answer.clear()
                 await connection.send(options.heartbeat)
-                if self._has_control:
-                    await connection.answered(answer, "the heartbeat")
+                if options.heartbeat_answer is not None:
+                    await connection.answered(self._answer, "the heartbeat")
         except ConnectionLost:
             return  # the one that reads finds the reason
 
     async def _is_control(self, raw: RawInput, connection: Connection) -> bool:
-        """Say whether a frame is the answer to a heartbeat; asked while one is awaited."""
+        """Say whether a frame is the answer to a heartbeat."""
         if not self._is_answer(raw.data):
             return False
         self._answer.set()
-        self._has_control = False
         return True
 
     def _is_answer(self, frame: bytes) -> bool:

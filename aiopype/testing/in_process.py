@@ -19,6 +19,9 @@ from aiopype.topics import Topic
 
 __all__ = ["InProcess"]
 
+#: Between two looks at what comes of itself.
+LOOK_SECONDS = 0.001
+
 
 class InProcess:
     """Runs a flow on a SyncProtocol, all waiting being of a test's clock.
@@ -63,8 +66,10 @@ class InProcess:
         self.pipelines.supervisor.stop()
         await self.pipelines.stop_sources()
 
-    def check(self) -> None:
-        """Nothing can end it."""
+    async def step(self) -> None:
+        """Let the clock go on to what is due next; if nothing is, wait for what is under way."""
+        if not (isinstance(self.clock, FakeClock) and await self.clock.jump()):
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def settle(self) -> None:
         """Return at once: what was emitted has run to its end."""

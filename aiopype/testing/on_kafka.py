@@ -28,6 +28,9 @@ EMBEDDED = "embedded"
 #: Between two looks into the topics.
 LOOK_SECONDS = 0.1
 
+#: Between two looks at what comes of itself.
+STEP_SECONDS = 0.01
+
 
 class OnKafka:
     """Runs a flow in a worker, and reads its topics from outside.
@@ -83,8 +86,9 @@ class OnKafka:
             await self._look()
             await self._opened.aclose()
 
-    def check(self) -> None:
-        """Raise what the worker, or the reading of its topics, has ended with."""
+    async def step(self) -> None:
+        """Wait a little; raise what the worker, or the reading of its topics, has ended with."""
+        await asyncio.sleep(STEP_SECONDS)
         for task in (self._running, self._watching):
             if task.done():
                 task.result()
@@ -92,11 +96,13 @@ class OnKafka:
     async def settle(self) -> None:
         """Wait until everything that was emitted is handled, and read what came of it."""
         while not await self._completion.is_handled():
-            self.check()
-            await asyncio.sleep(LOOK_SECONDS)
+            await self.step()
         await self._look()
 
     async def _watch(self) -> None:
+        protocol, supervisor = self.pipelines.protocol, self.pipelines.supervisor
+        while not (protocol.progress.partitions or supervisor.sources):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)  # until the topics are there
         while True:
             await self._look()
             await asyncio.sleep(LOOK_SECONDS)

@@ -21,14 +21,10 @@ from aiopype.settings.files import nearest
 from aiopype.source import Source
 from aiopype.states import State
 from aiopype.supervision import Supervisor, stop_task
-from aiopype.testing.clock import FakeClock
 from aiopype.testing.scripted import Crashed
 from aiopype.testing.seen import Record, Seen
 
 __all__ = ["Run", "World"]
-
-#: Between two looks at what comes of itself.
-LOOK_SECONDS = 0.001
 
 _OVER = {State.ENDED, State.QUARANTINED}
 
@@ -55,8 +51,8 @@ class World(Protocol):
     async def settle(self) -> None:
         """Wait until everything that was emitted is handled."""
 
-    def check(self) -> None:
-        """Raise what it has ended with, if it has."""
+    async def step(self) -> None:
+        """Let something happen; raise what the flow has ended with, if it has."""
 
 
 class Run:
@@ -64,8 +60,8 @@ class Run:
 
     Its sources are ready and do nothing by themselves: `start_sources` has them do what they do,
     `feed`, `emit` and `replay` do it in their place. Whatever waits here waits in real time for 10
-    seconds at most, on Kafka 30, and raises TimeoutError then; with a `FakeClock` the clock goes on
-    meanwhile.
+    seconds at most, on Kafka 30, and raises TimeoutError then. In process a `FakeClock` goes on
+    meanwhile to whatever is due next.
 
     Attributes:
         clock: of the sources.
@@ -92,6 +88,11 @@ class Run:
     def managers(self) -> list[Manager]:
         """The managers, in the order in which they were given; others after a restart."""
         return self._world.pipelines.managers
+
+    @property
+    def manager(self) -> Any:
+        """The first manager: most tests have one."""
+        return self.managers[0]
 
     @property
     def supervisor(self) -> Supervisor:
@@ -156,6 +157,7 @@ class Run:
         """
         sources = self._world.pipelines.sources
         with Recording(Path(file)) as recording:
+            # With an id of its own: what is played again is not taken for played.
             playback = Playback(
                 recording,
                 sources,
@@ -164,7 +166,7 @@ class Run:
                 clock=self.clock,
                 id=uuid.uuid4().hex,
             )
-            await self._until(lambda: self._up.issuperset(sources))
+            await self.until(lambda: self._up.issuperset(sources))
             await self._all([playback.run(source) for source in sources.values()])
         await self._flush(*sources.values())
 
@@ -180,7 +182,15 @@ class Run:
         Raises:
             TimeoutError: it does not hold; the text says how the sources are.
         """
-        await self._until(condition, within_seconds)
+        seconds = self._world.patience_seconds if within_seconds is None else within_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    await self._world.step()
+                    if self._crashed.is_set():
+                        await self.restart()
+        except TimeoutError as error:
+            raise self._late(seconds) from error
 
     async def ended(self, within_seconds: float | None = None) -> None:
         """Wait until every source that was started has ended, or is in quarantine, and everything
@@ -189,8 +199,8 @@ class Run:
         Raises:
             TimeoutError: one still runs; the text says how the sources are.
         """
-        await self._until(self._are_over, within_seconds)
-        await self._world.settle()
+        await self.until(self._are_over, within_seconds)
+        await self._settle()
 
     async def restart(self) -> None:
         """Build and start everything anew, as after a crash: what was in memory is gone.
@@ -246,14 +256,14 @@ class Run:
 
     async def _do(self, name: str, call: Callable[[Source], Coroutine[Any, Any, None]]) -> None:
         source = self.source(name)
-        await self._until(lambda: name in self._up or source.is_done)
+        await self.until(lambda: name in self._up or source.is_done)
         await self._all([call(source)])
         await self._flush(source)
 
     async def _all(self, works: list[Coroutine[Any, Any, None]]) -> None:
         tasks = [asyncio.create_task(work, name="step of a test") for work in works]
         try:
-            await self._until(lambda: all(task.done() for task in tasks))
+            await self.until(lambda: all(task.done() for task in tasks))
         finally:
             for task in tasks:
                 if not task.done():
@@ -262,34 +272,29 @@ class Run:
             task.result()
 
     async def _flush(self, *sources: Source) -> None:
-        for source in sources:
-            await source.flush()
-        await self._world.settle()
+        await self._all([source.flush() for source in sources])
+        await self._settle()
 
-    async def _until(
-        self, condition: Callable[[], Any], within_seconds: float | None = None
-    ) -> None:
-        seconds = self._world.patience_seconds if within_seconds is None else within_seconds
+    async def _settle(self) -> None:
+        seconds = self._world.patience_seconds
         try:
             async with asyncio.timeout(seconds):
-                while not condition():
-                    self._world.check()
-                    if self._crashed.is_set():
-                        await self.restart()
-                    elif not (isinstance(self.clock, FakeClock) and await self.clock.jump()):
-                        await asyncio.sleep(LOOK_SECONDS)
+                await self._world.settle()
         except TimeoutError as error:
-            states = {n: str(s.state) for n, s in self.supervisor.sources.items()}
-            raise TimeoutError(
-                f"not so after {seconds:g} s; sources: {states}, failures: {self.failures}"
-            ) from error
+            raise self._late(seconds) from error
+
+    def _late(self, seconds: float) -> TimeoutError:
+        states = {name: str(status.state) for name, status in self.supervisor.sources.items()}
+        return TimeoutError(
+            f"not so after {seconds:g} s; sources: {states}, failures: {self.failures}"
+        )
 
     def _are_over(self) -> bool:
-        started = [name for name, gate in self._gates.items() if gate.is_set()]
+        sources, states = self._world.pipelines.sources, self.supervisor.sources
         return not self._crashed.is_set() and all(
-            self._world.pipelines.sources[name].is_done
-            or self.supervisor.status(name).state in _OVER
-            for name in started
+            sources[name].is_done or (name in states and states[name].state in _OVER)
+            for name, gate in self._gates.items()
+            if gate.is_set()
         )
 
     def _checked(self, event: str) -> str:

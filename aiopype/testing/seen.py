@@ -45,7 +45,7 @@ class Seen:
         return list(self._records.get(event, ()))
 
     def arguments(self, event: str) -> list[tuple[Any, ...]]:
-        """Return the arguments of the events of a full name, the named ones as a dict at the end."""
+        """Return the arguments of the events of a full name, named ones as a dict at the end."""
         found = [decode(record.value) for record in self.records(event)]
         return [(*args, kwargs) if kwargs else args for args, kwargs in found]
 

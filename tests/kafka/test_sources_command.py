@@ -18,6 +18,11 @@ from typing import Any, NamedTuple
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from aiopype.commands.flows import Connection
+from aiopype.commands.owners import Owners
+from aiopype.graph import Graph
+from aiopype.transport.reading import Reader
+
 pytestmark = pytest.mark.kafka
 
 SOURCES = 4
@@ -118,31 +123,44 @@ class Flow:
     def spreads(self, *counts: int) -> None:
         """Wait until the sources are spread so, and each has begun."""
 
-        def is_spread() -> bool:
-            told = self.listed()
-            found = sorted((len(w["sources"]) for w in told["workers"]), reverse=True)
-            states = {source["state"] for source in told["sources"].values()}
+        async def is_spread() -> bool:
+            names = tuple(f"{self.name}.s{n}" for n in range(SOURCES))
+            address = self.env["AIOPYPE_BROKER"]
+            connection = Connection(f"{self.name}-flow", address, {}, Graph(), (), names)
+            async with Reader(address) as reader:
+                told = await Owners(connection, reader).look()
+            found = sorted((len(worker.sources) for worker in told.workers), reverse=True)
+            states = {source.standing for source in told.sources.values()}
             return found == list(counts) and states <= {"running", "paused"}
 
-        self.wait_until(is_spread, seconds=30, what=f"a spread of {counts}")
+        what = f"a spread of {counts}"
+        self.wait_until(lambda: asyncio.run(is_spread()), seconds=30, what=what)
 
     def events(self, n: int) -> list[Event]:
         """What a source has emitted, in order."""
-        return asyncio.run(self._events(n))
+        return self.all_events(n)[n]
 
-    async def _events(self, n: int) -> list[Event]:
-        return [Event(*json.loads(r.value)) for r in await self._read(f"{self.name}.s{n}.number")]
+    def all_events(self, *numbers: int) -> dict[int, list[Event]]:
+        """What sources have emitted, in order."""
+        return asyncio.run(self._events(numbers))
+
+    async def _events(self, numbers: tuple[int, ...]) -> dict[int, list[Event]]:
+        topics = [self._read(f"{self.name}.s{n}.number") for n in numbers]
+        found = zip(numbers, await asyncio.gather(*topics), strict=True)
+        return {n: [Event(*json.loads(r.value)) for r in records] for n, records in found}
 
     def advances(self, *numbers: int, by: int = 5) -> None:
         """Wait until sources have emitted some events more."""
-        before = {n: len(self.events(n)) for n in numbers}
-        for n, count in before.items():
-            self.wait_until(lambda n=n, c=count: len(self.events(n)) >= c + by, what=f"events {n}")
+        before = {n: len(found) + by for n, found in self.all_events(*numbers).items()}
+
+        def have_advanced() -> bool:
+            return all(len(e) >= before[n] for n, e in self.all_events(*numbers).items())
+
+        self.wait_until(have_advanced, what=f"events of {numbers}")
 
     def check(self) -> None:
         """No event is missing, none came twice, and no owner wrote after a later one."""
-        for n in range(SOURCES):
-            events = self.events(n)
+        for events in self.all_events(*range(SOURCES)).values():
             assert [event.number for event in events] == list(range(1, len(events) + 1))
             assert [event.epoch for event in events] == sorted(event.epoch for event in events)
 
@@ -256,7 +274,7 @@ def test_a_restart_goes_on_where_the_source_was(new_flow: Any) -> None:
 
     assert "again.s2  is started again on" in flow.run("restart", "again.s2")
 
-    assert worker.text.count("begins again.s2") == 2
+    flow.wait_until(lambda: worker.text.count("begins again.s2") == 2, what=worker.text)
     assert worker.text.count("begins again.s1") == 1
     flow.advances(2)
     flow.end()
@@ -267,7 +285,7 @@ def test_a_restart_goes_on_where_the_source_was(new_flow: Any) -> None:
 def test_a_running_owner_goes_on_from_where_it_is_put(new_flow: Any, every: str) -> None:
     flow = new_flow(f"put{every[0]}")
     (worker,) = flow.work(EVERY=every)
-    flow.wait_until(lambda: all(flow.events(n) for n in range(SOURCES)))
+    flow.wait_until(lambda: all(flow.all_events(0, 1, 2, 3).values()), what="events of all")
     name = f"{flow.name}.s0"
     assert "Aborted" in flow.run("reset", name, "--beginning", text="n\n", status=1)
 

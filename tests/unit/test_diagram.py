@@ -9,6 +9,7 @@ import pytest
 from aiopype import Manager, Processor, Source, SyncProtocol
 from aiopype.diagram import as_mermaid, as_text
 from aiopype.pipelines import Pipelines
+from aiopype.sources import TopicSource
 
 
 class Feed(Source):
@@ -66,3 +67,39 @@ def test_the_mermaid_has_an_arrow_a_subscription_and_a_topic_that_nobody_hears(
     assert 'c0 -- "raw" --> c2' in lines
     assert 'c1 -- "taken" --> c2' in lines
     assert 'c0 -- "unheard" --> c0_unheard[("drawn.feed.unheard")]' in lines
+
+
+@pytest.fixture
+def foreign() -> Pipelines:
+    class Foreign(Manager):
+        name = "foreign"
+
+        def __init__(self, handler: Any) -> None:
+            super().__init__(handler)
+            self.feed = TopicSource(self.build_processor_name("feed"), handler, "orders")
+            self.idle = TopicSource(self.build_processor_name("idle"), handler, "returns")
+            self.step = Step(self.build_processor_name("step"), handler)
+            self.feed.on("message", self.step.note)
+
+    return Pipelines(["foreign"], SyncProtocol())
+
+
+def test_a_topic_of_others_is_shown_by_its_name(foreign: Pipelines) -> None:
+    assert as_text(foreign).splitlines() == [
+        "manager foreign",
+        "  source foreign.feed (TopicSource)",
+        "    orders (foreign) -> foreign.step.note",
+        "  source foreign.idle (TopicSource)",
+        "    returns (foreign)",
+        "  processor foreign.step (Step)",
+    ]
+
+
+def test_a_source_that_reads_a_topic_of_others_begins_with_it(foreign: Pipelines) -> None:
+    lines = [line.strip() for line in as_mermaid(foreign).splitlines()]
+
+    assert [line for line in lines if "-->" in line] == [
+        'c0_message[("orders")] --> c0',
+        'c0 -- "message" --> c2',
+        'c1_message[("returns")] --> c1',
+    ]

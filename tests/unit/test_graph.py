@@ -8,7 +8,7 @@ import pytest
 from aiopype import Processor
 from aiopype.errors import GraphError
 from aiopype.graph import Graph
-from aiopype.topics import TopicPlan
+from aiopype.topics import Foreign, TopicPlan, TopicSpec
 
 
 class Component:
@@ -353,3 +353,78 @@ def test_a_handler_of_another_manager_is_refused(graph):
 
     with pytest.raises(GraphError, match="belongs to another manager, 'other'"):
         graph.subscribe(source.name, "data", foreign.first)
+
+
+# --- topics of others
+
+
+@pytest.fixture
+def others(graph):
+    """Makes a component whose event `message` is a topic of others."""
+
+    def make(component, name, **said):
+        made = Component(graph, component)
+        graph.topic(component, "message").become(Foreign(name, **said))
+        return made
+
+    return make
+
+
+def test_a_value_of_a_topic_of_others_is_one_argument(graph, others, sink):
+    feed = others("m.feed", "orders")
+    graph.subscribe(feed.name, "message", sink.first)
+
+    (subscription,) = graph.subscriptions(graph.topic("m.feed", "message"))
+
+    assert subscription.invoke(b"[1,2]") == ("first", ([1, 2],))
+    assert subscription.name == "m.feed.message -> m.sink.first"
+
+
+def test_the_content_of_a_topic_of_others_counts(graph, others, sink):
+    feed = others("m.feed", "orders", content="bytes")
+    graph.subscribe(feed.name, "message", sink.first)
+
+    (subscription,) = graph.subscriptions(graph.topic("m.feed", "message"))
+
+    assert subscription.invoke(b"\xff") == ("first", (b"\xff",))
+
+
+def test_a_topic_of_others_is_read_by_one_source(graph, others):
+    others("m.feed", "orders.all")
+    others("n.feed", "orders_all")
+
+    with pytest.raises(GraphError, match=r"'n\.feed' reads .* is that of 'm\.feed\.message'"):
+        graph.freeze()
+
+
+def test_a_topic_of_the_flow_is_no_topic_of_others(graph, others, sink):
+    graph.topic("m.sink", "done")
+    others("m.feed", "m.sink.done")
+
+    with pytest.raises(GraphError, match=r"is that of 'm\.sink\.done' already"):
+        graph.freeze()
+
+
+def test_an_event_that_becomes_known_after_the_start_does_not_take_a_topic_of_others(
+    graph, others, sink
+):
+    others("m.feed", "m.sink.done")
+    graph.freeze()
+
+    with pytest.raises(GraphError, match="the same to Kafka"):
+        graph.topic("m.sink", "done")
+
+
+def test_a_file_that_says_what_a_topic_of_others_shall_be_is_refused(graph, others, tmp_path):
+    graph.plan = TopicPlan(specs={"m.feed.message": TopicSpec(8, file=tmp_path / "m.toml")})
+    others("m.feed", "orders")
+
+    with pytest.raises(GraphError, match=r"m\.toml has the topic of 'm\.feed\.message'"):
+        graph.freeze()
+
+
+def test_what_waits_of_a_topic_of_others_has_a_name_of_the_flow(graph, others, sink):
+    feed = others("m." + "f" * 236, "orders")
+
+    with pytest.raises(GraphError, match="is too long to be handled"):
+        graph.subscribe(feed.name, "message", sink.first)

@@ -13,6 +13,7 @@ from aiopype.errors import HandlerError
 from aiopype.live import EventRow, ManagerRow, Picture, View
 from aiopype.pipelines import Pipelines
 from aiopype.progress import Trouble
+from aiopype.sources import TopicSource
 
 CONTROL = re.compile(r"\x1b\[[?0-9;]*[a-zA-Z]")
 
@@ -176,6 +177,13 @@ def test_a_manager_runs_and_its_sources_here_or_elsewhere(view, progress):
 
     progress.sources.add("quotes.source")
     assert view.picture().managers == [ManagerRow("quotes", "running", "here")]
+
+
+def test_a_manager_whose_source_has_no_owner_just_runs(declare, now):
+    declare(lambda manager: TopicSource("orders.feed", manager.handler, "orders"), name="orders")
+    view = View("flow", Pipelines(["orders"], SyncProtocol()), screen(), lambda: now[0])
+
+    assert view.picture().managers == [ManagerRow("orders", "running")]
 
 
 def test_sources_that_have_ended_are_shown_so(view, pipelines):

@@ -2,6 +2,7 @@ import os
 import random
 import socket
 
+import msgspec
 import pytest
 
 from aiopype.errors import StateCorrupt
@@ -17,7 +18,7 @@ from aiopype.ownership import (
 )
 
 #: Random cases of each property.
-CASES = 150
+CASES = 200
 
 #: JSON whose objects are too deep for any reader.
 DEEP = b'{"v":1,"new":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -31,6 +32,8 @@ def state():
 
     def make(**given):
         whole = {"epoch": 3, "run": "r", "number": 7, "worker": "a:1", "since_ms": 5, "at_ms": 6}
+        if "position" in given:
+            given["position"] = msgspec.Raw(given["position"])
         return SourceState(**(whole | given))
 
     return make
@@ -66,7 +69,8 @@ def test_a_state_is_read_as_it_was_written(state):
 
     read = SourceState.decode("m.s", written.encode())
 
-    assert read == written
+    assert read.encode() == written.encode()
+    assert (read.run, read.number, read.is_paused, read.restart) == ("r", 7, True, 4)
     assert read.raw_position == b'{"page":2}'
 
 
@@ -87,7 +91,7 @@ def test_a_position_that_is_empty_is_one(state, position):
 def test_fields_that_a_later_release_adds_are_passed_over(state):
     raw = state().encode()[:-1] + b',"colour":"red"}'
 
-    assert SourceState.decode("m.s", raw) == state()
+    assert SourceState.decode("m.s", raw).encode() == state().encode()
 
 
 def test_a_state_written_before_there_were_wishes_in_it_is_read(state):
@@ -96,7 +100,7 @@ def test_a_state_written_before_there_were_wishes_in_it_is_read(state):
         b'"since_ms":5,"at_ms":6}'
     )
 
-    assert SourceState.decode("m.s", raw) == state()
+    assert SourceState.decode("m.s", raw).encode() == state().encode()
 
 
 @pytest.mark.parametrize("raw", [*DAMAGED, b'{"v":1}'])
@@ -204,7 +208,7 @@ def test_of_two_who_claim_a_source_the_one_of_the_higher_epoch_has_it():
         given = spread(members)
 
         assert given[lower] == []
-        assert sum(given.values(), []) == ["m.s"]
+        assert [source for sources in given.values() for source in sources] == ["m.s"]
 
 
 def test_who_has_a_source_that_its_program_has_no_more_keeps_nobody_from_it_once_it_is_given_up():
@@ -249,13 +253,16 @@ def test_sources_wished_on_a_host_are_spread_over_its_workers():
 # --- spreading: whatever the case
 
 
-def cases(seed):
-    """Random numbers for many cases; the seed of one that fails stands in its name."""
-    print("seed", seed)
-    return random.Random(seed)
+def every_case(check):
+    """Make a test of a property that random cases must have; it prints the seed of each."""
 
+    def test():
+        for seed in range(CASES):
+            print("seed", seed)
+            check(random.Random(seed))
 
-every_case = pytest.mark.parametrize("seed", range(CASES))
+    test.__name__ = check.__name__
+    return test
 
 
 def settle(members, rounds=10):
@@ -319,12 +326,12 @@ def loads(members):
 
 
 @every_case
-def test_each_source_is_given_once_at_most_and_to_one_whose_program_has_it(seed):
-    members = wild(cases(seed))
+def test_each_source_is_given_once_at_most_and_to_one_whose_program_has_it(chance):
+    members = wild(chance)
 
     given = spread(members)
 
-    everything = sum(given.values(), [])
+    everything = [source for sources in given.values() for source in sources]
     assert len(everything) == len(set(everything))
     assert given.keys() == members.keys()
     for name, sources in given.items():
@@ -332,8 +339,8 @@ def test_each_source_is_given_once_at_most_and_to_one_whose_program_has_it(seed)
 
 
 @every_case
-def test_no_source_is_given_to_another_before_it_is_given_up(seed):
-    members = wild(cases(seed))
+def test_no_source_is_given_to_another_before_it_is_given_up(chance):
+    members = wild(chance)
 
     given = owners(spread(members))
 
@@ -344,8 +351,7 @@ def test_no_source_is_given_to_another_before_it_is_given_up(seed):
 
 
 @every_case
-def test_who_spreads_makes_no_difference(seed):
-    chance = cases(seed)
+def test_who_spreads_makes_no_difference(chance):
     members = wild(chance)
     shuffled = list(members.items())
     chance.shuffle(shuffled)
@@ -356,25 +362,38 @@ def test_who_spreads_makes_no_difference(seed):
 
 
 @every_case
-def test_each_source_that_a_program_has_is_given_in_the_second_round_at_the_latest(seed):
-    members, rounds = settle(wild(cases(seed)))
+def test_in_the_end_each_source_that_a_program_has_is_somebodys(chance):
+    # Two rounds, where sources are pinned rarely one or two more that even that out.
+    members, rounds = settle(wild(chance))
 
-    assert rounds <= 2
+    assert rounds <= 4
     for name in {source for each in members.values() for source in each.can}:
         assert sum(name in each.runs for each in members.values()) == 1
 
 
 @every_case
-def test_where_all_can_run_all_each_has_as_many_as_the_others_or_one_more(seed):
-    members, _ = settle(group(cases(seed)))
+def test_without_wishes_two_rounds_are_enough_from_wherever_it_begins(chance):
+    plain = group(chance)
+    can = next(iter(plain.values())).can
+    claimed = {
+        name: with_runs(each, {s: chance.randint(0, 3) for s in can if chance.random() < 0.4})
+        for name, each in plain.items()
+    }
+
+    assert settle(claimed)[1] <= 2
+
+
+@every_case
+def test_where_all_can_run_all_each_has_as_many_as_the_others_or_one_more(chance):
+    members, _ = settle(group(chance))
 
     counts = loads(members).values()
     assert max(counts) - min(counts) <= 1
 
 
 @every_case
-def test_nothing_moves_when_nothing_changes(seed):
-    members, _ = settle(wild(cases(seed)))
+def test_nothing_moves_when_nothing_changes(chance):
+    members, _ = settle(wild(chance))
 
     given = spread(members)
 
@@ -384,8 +403,7 @@ def test_nothing_moves_when_nothing_changes(seed):
 
 
 @every_case
-def test_the_end_of_a_member_moves_its_sources_only(seed):
-    chance = cases(seed)
+def test_the_end_of_a_member_moves_its_sources_only(chance):
     before, _ = settle(group(chance, workers=chance.randint(2, 9)))
     gone = chance.choice(sorted(before))
     left = {name: each for name, each in before.items() if name != gone}
@@ -399,8 +417,7 @@ def test_the_end_of_a_member_moves_its_sources_only(seed):
 
 
 @every_case
-def test_a_member_that_joins_gets_its_share_and_nothing_else_moves(seed):
-    chance = cases(seed)
+def test_a_member_that_joins_gets_its_share_and_nothing_else_moves(chance):
     before, _ = settle(group(chance))
     can = next(iter(before.values())).can
     joined = before | {"new": Member(worker="new:1", can=can)}
@@ -414,8 +431,7 @@ def test_a_member_that_joins_gets_its_share_and_nothing_else_moves(seed):
 
 
 @every_case
-def test_while_a_member_joins_all_that_stays_runs_on(seed):
-    chance = cases(seed)
+def test_while_a_member_joins_all_that_stays_runs_on(chance):
     before, _ = settle(group(chance))
     can = next(iter(before.values())).can
     joined = before | {"new": Member(worker="new:1", can=can)}
@@ -428,8 +444,7 @@ def test_while_a_member_joins_all_that_stays_runs_on(seed):
 
 
 @every_case
-def test_sources_are_where_they_are_wished_as_long_as_there_is_such_a_worker(seed):
-    chance = cases(seed)
+def test_sources_are_where_they_are_wished_as_long_as_there_is_such_a_worker(chance):
     plain = group(chance, workers=chance.randint(2, 9))
     workers = [each.worker for each in plain.values()]
     hosts = [worker.partition(":")[0] for worker in workers]
@@ -438,7 +453,7 @@ def test_sources_are_where_they_are_wished_as_long_as_there_is_such_a_worker(see
 
     members, rounds = settle(wished(settle(plain)[0], wishes))
 
-    assert rounds <= 2
+    assert rounds <= 4
     assert_meant(members, wishes)
 
 
@@ -457,8 +472,7 @@ def assert_meant(members, wishes):
 
 
 @every_case
-def test_sources_that_nobody_wishes_anywhere_are_spread_beside_those(seed):
-    chance = cases(seed)
+def test_sources_that_nobody_wishes_anywhere_are_spread_beside_those(chance):
     plain = group(chance, workers=chance.randint(2, 9))
     workers = [each.worker for each in plain.values()]
     can = next(iter(plain.values())).can
@@ -474,8 +488,7 @@ def test_sources_that_nobody_wishes_anywhere_are_spread_beside_those(seed):
 
 
 @every_case
-def test_sources_wished_on_a_worker_that_is_gone_are_spread_as_all_others(seed):
-    chance = cases(seed)
+def test_sources_wished_on_a_worker_that_is_gone_are_spread_as_all_others(chance):
     plain = group(chance, workers=chance.randint(2, 9))
     can = next(iter(plain.values())).can
     wishes = dict.fromkeys(can, Wish(worker="gone:1"))
@@ -489,8 +502,7 @@ def test_sources_wished_on_a_worker_that_is_gone_are_spread_as_all_others(seed):
 
 
 @every_case
-def test_a_wish_moves_nothing_but_what_it_is_about_and_what_evens_that_out(seed):
-    chance = cases(seed)
+def test_a_wish_moves_nothing_but_what_it_is_about_and_what_evens_that_out(chance):
     before, _ = settle(group(chance, workers=chance.randint(2, 9), sources=chance.randint(1, 30)))
     source = chance.choice(next(iter(before.values())).can)
     goal = chance.choice(sorted(before))
@@ -508,8 +520,7 @@ def owned(members):
 
 
 @every_case
-def test_claims_of_a_lower_epoch_lose(seed):
-    chance = cases(seed)
+def test_claims_of_a_lower_epoch_lose(chance):
     members, _ = settle(group(chance, workers=chance.randint(2, 9), sources=chance.randint(1, 30)))
     frozen = chance.choice(sorted(members))
     # It wakes up, and thinks that it still has what others have taken over since.

@@ -6,6 +6,7 @@ from aiopype import Source, SyncProtocol, pipelines
 from aiopype.errors import GraphError
 from aiopype.pipelines import Pipelines
 from aiopype.restarts import RestartPolicy
+from aiopype.sources import TopicSource
 from aiopype.states import State
 
 #: Restarts without a delay and without an end.
@@ -367,3 +368,20 @@ async def test_a_source_that_shall_always_run_is_started_again(
 
     await until(lambda: manager.short.starts >= 3)
     assert not manager.short.is_done
+
+
+async def test_a_source_without_an_owner_has_no_task_and_does_not_end_its_manager(declare):
+    def wire(manager):
+        manager.feed = TopicSource(f"{manager.name}.feed", manager.handler, "orders")
+
+    name = declare(wire).name
+    built = Pipelines([name], SyncProtocol(), end_with_sources=True)
+
+    built.start_sources()
+    await asyncio.sleep(0)
+
+    assert built.sources == {}
+    assert built.supervisor.sources == {}
+    assert not built.managers[0].done
+    assert built.supervisor.status(name).state is State.RUNNING
+    await built.stop_sources()

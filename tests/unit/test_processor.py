@@ -1,10 +1,9 @@
-import asyncio
 import time
 
 import msgspec
 import pytest
 
-from aiopype import DeadLetter, Processor, Source
+from aiopype import DeadLetter, Processor
 from aiopype.emitter import Outbox, current_outbox
 from aiopype.errors import CodecError, EmitError, GraphError
 
@@ -267,7 +266,7 @@ def test_conditions_that_fit_a_handler_are_taken(
     assert len(processor.listeners("price")) == 1
 
 
-# --- sources
+# --- the end
 
 
 def test_a_component_has_ended_when_its_protocol_says_so(processor, recorder):
@@ -278,10 +277,3 @@ def test_a_component_has_ended_when_its_protocol_says_so(processor, recorder):
 
     assert processor.is_done
     assert processor.done()
-
-
-def test_a_source_without_start_says_what_to_do(recorder):
-    source = Source("m.source", recorder)
-
-    with pytest.raises(NotImplementedError, match=r"'m.source' has no start"):
-        asyncio.run(source.start())

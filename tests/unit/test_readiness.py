@@ -7,6 +7,7 @@ from aiopype.health import Health, Problem
 from aiopype.pipelines import Pipelines
 from aiopype.readiness import Fetching, add_checks
 from aiopype.restarts import RestartPolicy
+from aiopype.sources import TopicSource
 from aiopype.watchdog import Condition
 
 
@@ -118,3 +119,13 @@ def test_partitions_that_are_fetched_or_had_no_room_meanwhile_are_none(seen):
         seen[0] = Condition(fetches=fetches)
         assert check() is None
         now[0] += 20
+
+
+def test_a_source_without_an_owner_is_not_checked(declare, app, seen):
+    declare(lambda manager: TopicSource("orders.feed", manager.handler, "orders"), name="orders")
+    made = Health("flow")
+    flow = Pipelines(["orders"], SyncProtocol())
+    add_checks(made, app, lambda: seen[0], flow)
+    flow.protocol.progress.sources.add("orders.feed")
+
+    assert made.report()["is_ready"]

@@ -12,7 +12,7 @@ from aiopype.execution import run_async
 from aiopype.live import View
 from aiopype.pipelines import Pipelines
 from aiopype.replays import REQUEST_BYTES, Decision, Place, ReplayRequest, is_replays
-from aiopype.topics import TopicPlan, TopicSpec
+from aiopype.topics import Foreign, TopicPlan, TopicSpec
 
 
 class Step(Processor):
@@ -93,6 +93,19 @@ def replay(pipelines, record):
         return await run_async(subscription, record(value, key, timestamp=1_000))
 
     return handle
+
+
+@pytest.fixture
+def feed(declare):
+    """The pipelines of a manager `m` whose `m.step` gets the topic `orders` of others."""
+
+    def wire(manager):
+        manager.step = Step("m.step", manager.handler)
+        manager.handler.topic("m.step", "order").become(Foreign("orders"))
+        manager.step.on("order", manager.step.take)
+
+    declare(wire, name="m")
+    return Pipelines(["m"], AsyncProtocol(), with_replays=True)
 
 
 def letters_in(outcome):
@@ -360,3 +373,34 @@ def test_the_form_of_a_request_stays_as_it_is():
     request = ReplayRequest(do="discard", letters=(Place("t", 1, 2),))
 
     assert msgspec.json.encode(request) == b'{"do":"discard","letters":[["t",1,2]]}'
+
+
+# --- events of topics of others
+
+
+async def test_a_record_of_others_is_run_again_as_it_was_and_its_partition_is_not_passed_on(
+    feed, record
+):
+    graph = feed.protocol.graph
+    (subscription,) = graph.subscriptions(graph.find("m.replays", "request"))
+    about = letter_for(subscription="m.step.order -> m.step.take", topic="orders")
+    request = ReplayRequest(do="replay", letters=(Place("m.step.error", 1, 9),), letter=about)
+
+    outcome = await run_async(subscription, record(msgspec.json.encode(request), b"k"))
+
+    assert feed.managers[0].step.got == [([7],)]
+    assert [(t.event, key, inherited) for t, key, _, _, inherited in outcome.emitted] == [
+        ("done", b"k", False),
+        ("keyed", b"own", False),
+    ]
+
+
+async def test_a_record_of_others_without_a_value_is_run_again_as_none(feed, record):
+    graph = feed.protocol.graph
+    (subscription,) = graph.subscriptions(graph.find("m.replays", "request"))
+    about = letter_for(subscription="m.step.order -> m.step.take", value=None, value_bytes=0)
+    request = ReplayRequest(do="replay", letters=(Place("m.step.error", 1, 9),), letter=about)
+
+    await run_async(subscription, record(msgspec.json.encode(request), b"k"))
+
+    assert feed.managers[0].step.got == [(None,)]

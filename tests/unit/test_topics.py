@@ -2,7 +2,7 @@ import pytest
 
 from aiopype.errors import ConfigurationError, GraphError
 from aiopype.pipelines import Pipelines
-from aiopype.topics import Topic, TopicPlan, TopicSpec, read_plan, topic_name
+from aiopype.topics import Foreign, Topic, TopicPlan, TopicSpec, read_plan, topic_name
 from aiopype.topics.quantities import milliseconds, octets
 
 
@@ -82,6 +82,33 @@ def test_another_name_stands_for_the_whole_of_the_events():
     topic = Topic("m.c", "e", TopicSpec(name="orders"), "team")
 
     assert (topic.name, topic.full_name) == ("team.orders", "m.c.e")
+
+
+def test_a_topic_of_others_has_its_own_name_and_nothing_is_wanted_of_it():
+    topic = Topic("m.feed", "message", TopicSpec(8), "space")
+
+    topic.become(Foreign("orders", begin="latest"))
+
+    assert (topic.name, topic.own_name) == ("orders", "space.m.feed.message")
+    assert topic.full_name == "m.feed.message"
+    assert topic.spec == TopicSpec()
+
+
+def test_a_topic_begins_at_its_end_only_where_others_write_it_and_it_was_said():
+    topic = Topic("m.feed", "message")
+    assert not topic.begins_at_end
+
+    topic.become(Foreign("orders"))
+    assert not topic.begins_at_end
+
+    topic.become(Foreign("orders", begin="latest"))
+    assert topic.begins_at_end
+
+
+@pytest.mark.parametrize("name", ["", "a b", ".", "x" * 250, None])
+def test_a_name_that_no_topic_has_is_refused(name):
+    with pytest.raises(GraphError, match="cannot exist"):
+        Topic("m.feed", "message").become(Foreign(name))
 
 
 def test_a_namespace_that_makes_the_topic_too_long_is_refused():

@@ -13,6 +13,9 @@ __all__ = ["TickOptions"]
 #: A number of seconds from 1 on: the clock is looked at once a second.
 Grace = Annotated[float, msgspec.Meta(ge=1)]
 
+#: A position tells of each run that is not over, and has 64 KiB at most.
+Concurrency = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+
 
 class TickOptions(SourceOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What can be said of every source that ticks, besides what `SourceOptions` has.
@@ -30,7 +33,8 @@ class TickOptions(SourceOptions, frozen=True, kw_only=True, forbid_unknown_field
         overlap: what becomes of instants that come while the run of an earlier one, an overridden
             `run`, is not over. `skip`: they are missed. `queue`: they wait. `allow`: they run
             beside it.
-        concurrency: with `allow`, how many run at once, counted from the first that is not over.
+        concurrency: with `allow`, how many run at once, 1,000 at most, counted from the first that
+            is not over.
         run_seconds: how long a run may take; a longer one is cancelled and has failed. None: as
             long as it likes.
     """
@@ -39,5 +43,5 @@ class TickOptions(SourceOptions, frozen=True, kw_only=True, forbid_unknown_field
     missed_limit: Count = 10_000
     grace_seconds: Grace = 60.0
     overlap: Literal["skip", "queue", "allow"] = "skip"
-    concurrency: Count = 10
+    concurrency: Concurrency = 10
     run_seconds: Seconds | None = None

@@ -127,12 +127,12 @@ class Runs:
         except BaseException:
             self._is_ending = True
             raise
-        while self._begun and True:
+        while self._begun and self._begun[0] not in self._open:
             self._begun.popleft()
         if self._dropped:
             self._logger.warning(
-                "when the run of %s was over, %d later instants were left out, the last one %s "
-                "(overlap is 'skip', missed is %r)",
+                "instants came while the run of %s was not over: %d are left out, the last one %s; "
+                "overlap is 'skip', missed is %r",
                 told(instant), self._dropped, told(self._last_dropped), self._missed,
             )  # fmt: skip
             self._dropped = 0

@@ -153,7 +153,7 @@ class TickingSource(Source):
                 chosen, done = [], "they are left out"
         if missed:
             self.logger.warning(
-                "%d instants were missed, from %s to %s%s; missed is %r: %s",
+                "instants were missed: %d, from %s to %s%s; missed is %r: %s",
                 len(missed), told(missed[0]), told(missed[-1]),
                 ", and earlier ones, which are left out" if are_more else "",
                 self.options.missed, done,

@@ -139,6 +139,13 @@ class Server:
     async def two_gigabytes(self, request):
         return await self._flood(request, {"Content-Length": str(2 << 30)})
 
+    async def two_gigabytes_announced(self, request):
+        """And not a byte of them."""
+        response = web.StreamResponse(headers={"Content-Length": str(2 << 30)})
+        await response.prepare(request)
+        await self.closing.wait()
+        return response
+
     async def two_gigabytes_in_chunks(self, request):
         return await self._flood(request, {})
 

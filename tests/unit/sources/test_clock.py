@@ -88,6 +88,7 @@ def test_an_unknown_option_is_refused(recorder):
         ("grace_seconds", 0.5),
         ("overlap", "wait"),
         ("concurrency", 0),
+        ("concurrency", 1_001),
         ("run_seconds", 0),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from aiopype import Retry, SyncProtocol
 from aiopype.errors import CircuitOpen, ConfigurationError
 from aiopype.sources import RestOptions, RestSource
+from aiopype.sources.http import TooLarge
 
 from .rest_server import ISO_DATE, PRICE, answer, bomb
 
@@ -225,9 +226,10 @@ ERRORS = {
     "huge_number": (UNUSABLE, "out of range"),
     "empty": (UNUSABLE, "is empty"),
     "page_for_people": (UNUSABLE, r"a page for people \(text/html\)"),
-    "two_gigabytes": (UNUSABLE, "larger than 200,000 bytes, the option `answer_bytes`"),
-    "two_gigabytes_in_chunks": (UNUSABLE, "larger than 200,000 bytes"),
-    "bomb": (UNUSABLE, "larger than 200,000 bytes"),
+    "two_gigabytes": (TooLarge, "larger than 200,000 bytes, the option `answer_bytes`"),
+    "two_gigabytes_announced": (TooLarge, "larger than 200,000 bytes"),
+    "two_gigabytes_in_chunks": (TooLarge, "larger than 200,000 bytes"),
+    "bomb": (TooLarge, "larger than 200,000 bytes"),
     "never": (TimeoutError, "no whole answer in 0.1 s, the option `answer_seconds`"),
     "slow": (TimeoutError, "no whole answer in 0.1 s"),
     "broken_off": (aiohttp.ClientError, "not completed"),
@@ -378,12 +380,13 @@ async def test_no_error_tells_the_query_which_may_be_secret(polling, api, mode, 
 
 
 async def test_what_cannot_be_read_is_a_dead_letter_once(polling, api, until):
-    api.modes = ["garbage"] * 3 + [answer(b"other garbage")] + ["good", "garbage", "good"]
+    other = answer(b"other garbage")
+    api.modes = ["garbage", "garbage", "garbage", other, "good", other, "good"]
     run = polling()
 
     await until(lambda: len(run.got) >= 2)
     assert [letter["value"] for (letter,) in run.letters] == [
-        "PGh0bWw+", "b3RoZXIgZ2FyYmFnZQ==", "PGh0bWw+",
+        "PGh0bWw+", "b3RoZXIgZ2FyYmFnZQ==", "b3RoZXIgZ2FyYmFnZQ==",
     ]  # fmt: skip
     assert run.letters[0][0]["error"] == "ValueError"
     assert "is not JSON" in run.letters[0][0]["message"]

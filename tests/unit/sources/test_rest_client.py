@@ -45,6 +45,21 @@ async def test_a_request_that_was_refused_is_sent_again_with_new_authority(polli
     assert run.clock.slept[0] == 30  # it was no error
 
 
+async def test_a_request_is_made_anew_before_it_is_authorized_again(polling, api, until):
+    class Changing(RestSource):
+        async def authorize(self, request):
+            name = "second" if request.was_refused else "first"
+            request.params[name] = request.headers[name] = "x"
+
+    api.modes = [answer(status=401), "good"]
+    run = polling(Changing, params={"a": 1}, headers={"b": "1"})
+
+    await until(lambda: run.got)
+    assert api.queries[:2] == [{"a": "1", "first": "x"}, {"a": "1", "second": "x"}]
+    assert "first" not in api.requests[1].headers
+    assert run.source.options.params == {"a": 1}
+
+
 async def test_authority_that_is_refused_again_is_an_error_that_says_so(polling, api):
     api.modes = [answer(status=401)]
     run = polling(Authorized, exception_threshold=2)

@@ -205,6 +205,21 @@ async def test_of_several_pages_those_that_have_changed_are_events(polling, api,
     assert run.data == [[1, 0], [2, 1], [3, 0], [2, 2]]
 
 
+async def test_a_page_that_was_away_is_an_event_when_it_is_back(polling, api, until):
+    counts = iter([2, 1])
+
+    async def respond(request):
+        if "page" in request.query or next(counts, 2) == 1:
+            return await answer(b"[2]" if "page" in request.query else b"[1]")(request)
+        return await answer(b"[1]", Link='<?page=2>; rel="next"')(request)
+
+    api.modes = [respond]
+    run = polling(changed_only=True, pages=5)
+
+    await until(lambda: len(api.requests) >= 9)
+    assert run.data == [[1], [2], [2]]
+
+
 # --- since
 
 
@@ -385,6 +400,19 @@ async def test_a_page_that_is_gone_begins_the_poll_anew(polling, api, until):
     await until(lambda: len(run.got) >= 7)
     assert run.data == list(range(1, 8))
     assert [query.get("page", "1") for query in api.queries[:6]] == list("123123")
+
+
+async def test_a_poll_that_begins_anew_repeats_what_was_written_of_it(
+    polling, api, until, monkeypatch
+):
+    monkeypatch.setattr(rest_poll, "PART_BYTES", 1)
+    feed = Feed(last=7)
+    feed.fails, feed.status = {3: 1}, 410
+    api.modes = [feed]
+    run = polling(Following, **PAGED)
+
+    await until(lambda: len(run.got) >= 13)
+    assert run.data == [1, 2, 3, 4, 5, 6, *range(1, 8)]
 
 
 async def test_a_poll_that_fails_at_its_second_page_leaves_nothing(polling, api):

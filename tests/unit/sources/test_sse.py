@@ -8,9 +8,16 @@ import tracemalloc
 import pytest
 
 from aiopype import SyncProtocol
-from aiopype.errors import CircuitOpen, ConfigurationError, StateCorrupt
+from aiopype.errors import (
+    CircuitOpen,
+    ConfigurationError,
+    OutputTooLarge,
+    SourceSilent,
+    StateCorrupt,
+)
 from aiopype.inputs import RawInput
-from aiopype.sources import SSESource, sse
+from aiopype.silence import run_unless_silent
+from aiopype.sources import SSEOptions, SSESource, sse_connection
 from aiopype.sources.event_stream import ENDLESS
 
 from .sse_server import HandClock, Server, running
@@ -50,7 +57,7 @@ async def following(server, protocol, clock, collector, sink, letters):
     """Starts a source on the server; returns its task, which has the source."""
     tasks = []
 
-    def start(cls=SSESource, url=None, protocol=protocol, **options):
+    def start(cls=SSESource, url=None, protocol=protocol, run=None, **options):
         source = cls("m.source", protocol, url or server.url, options)
         source.clock = clock
         taking = collector("m.sink", protocol)
@@ -59,7 +66,7 @@ async def following(server, protocol, clock, collector, sink, letters):
         failing = collector("m.errors", protocol)
         failing.got = letters
         source.on("error", failing.take)
-        tasks.append(asyncio.create_task(source.start()))
+        tasks.append(asyncio.create_task(run(source) if run else source.start()))
         tasks[-1].source = source
         return tasks[-1]
 
@@ -98,7 +105,7 @@ async def test_text_is_emitted_as_it_is(following, server, sink, until):
 
 async def test_only_the_events_that_are_named_are_taken(following, server, sink, protocol, until):
     server.modes = [b"event: a\ndata: 1\n\ndata: 2\n\nid: 3\nevent: b\ndata: 3\n\ndata: 4\n\n"]
-    task = following(only=["a", "message"])
+    task = following(events=["a", "message"])
 
     await until(lambda: len(sink) == 3)
     assert [data for data, _, _ in sink] == [1, 2, 4]
@@ -189,7 +196,7 @@ async def test_an_event_that_its_topic_does_not_take_is_a_dead_letter(recorder, 
     class Small(type(recorder)):
         async def emit_async(self, topic, key, value):
             if topic.event == "message":
-                raise sse.OutputTooLarge("too large")
+                raise OutputTooLarge("too large")
             await super().emit_async(topic, key, value)
 
     source = SSESource("m.source", small := Small(), server.url)
@@ -217,6 +224,14 @@ async def test_each_line_is_heard_a_comment_too(following, server, clock, until)
     task = following(Listening)
 
     await until(lambda: getattr(task.source, "times", 0))
+
+
+async def test_a_stream_from_which_nothing_comes_is_silent(following, server, until):
+    server.modes = [b": a comment\n"]
+    task = following(run=run_unless_silent, expect_every=5)
+
+    with pytest.raises(SourceSilent):
+        await asyncio.wait_for(task, 10)
 
 
 # --- the position
@@ -325,11 +340,11 @@ async def test_redirects_are_followed(following, server, sink, until):
 async def test_a_host_that_is_gone_is_probed_for(following, server, until, monkeypatch):
     sockets = []
 
-    def make(info, original=sse._socket):
+    def make(info, original=sse_connection._socket):
         sockets.append(original(info))
         return sockets[-1]
 
-    monkeypatch.setattr(sse, "_socket", make)
+    monkeypatch.setattr(sse_connection, "_socket", make)
     following()
 
     await until(lambda: server.requests)
@@ -363,7 +378,7 @@ async def test_a_stream_that_ended_is_asked_for_again_without_a_warning(
 async def test_a_stream_that_ends_at_once_is_an_error(following, server):
     server.modes = ["ends_at_once"]
 
-    with pytest.raises(CircuitOpen, match="3 errors in a row, the last: _Ended: the stream ended"):
+    with pytest.raises(CircuitOpen, match=r"3 errors in a row, .* StreamEnded: the stream ended"):
         await asyncio.wait_for(following(exception_threshold=3), 10)
 
 
@@ -563,7 +578,7 @@ def test_an_option_that_makes_no_sense_is_refused(recorder, option, value):
 
 def test_limits_of_every_source_are_taken_from_the_options(recorder):
     source = SSESource(
-        "m.source", recorder, "http://127.0.0.1/", sse.SSEOptions(expect_every=5, rate_limit=2)
+        "m.source", recorder, "http://127.0.0.1/", SSEOptions(expect_every=5, rate_limit=2)
     )
 
     assert (source.expect_every, source.rate_limit) == (5, 2)

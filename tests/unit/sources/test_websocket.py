@@ -37,9 +37,11 @@ def follow(recorder):
 
 
 async def test_it_emits_what_the_server_sends_in_order(follow, recorder, until):
-    async with Server(sends({"n": 1}, {"n": 2}, [3])).running() as server:
-        async with running(follow(server.url)):
-            await until(lambda: len(messages(recorder)) == 3)
+    async with (
+        Server(sends({"n": 1}, {"n": 2}, [3])).running() as server,
+        running(follow(server.url)),
+    ):
+        await until(lambda: len(messages(recorder)) == 3)
 
     assert names(recorder)[:1] == ["connected"]
     assert messages(recorder) == [{"n": 1}, {"n": 2}, [3]]
@@ -51,9 +53,11 @@ async def test_it_emits_what_the_server_sends_in_order(follow, recorder, until):
 async def test_subscriptions_are_sent_at_each_connection_in_order(follow, recorder, until):
     sent = ["hello", b"\x01", {"op": "subscribe"}]
     server = Server(sends(then=closes_after(3)), stays)
-    async with server.running():
-        async with running(follow(server.url, subscribe=sent)):
-            await until(lambda: [len(got) for got in server.received] == [3, 3])
+    async with (
+        server.running(),
+        running(follow(server.url, subscribe=sent)),
+    ):
+        await until(lambda: [len(got) for got in server.received] == [3, 3])
 
     assert server.received == [["hello", b"\x01", '{"op":"subscribe"}']] * 2
     assert names(recorder)[:3] == ["connected", "disconnected", "connected"]
@@ -68,9 +72,11 @@ async def test_the_subscriptions_can_come_from_a_hook(follow, until):
             return message["n"]
 
     server = Server(sends({"n": 7}, then=closes_after(1)), stays)
-    async with server.running():
-        async with running(follow(server.url, Resuming)):
-            await until(lambda: len(server.received) == 2 and server.received[1])
+    async with (
+        server.running(),
+        running(follow(server.url, Resuming)),
+    ):
+        await until(lambda: len(server.received) == 2 and server.received[1])
 
     assert server.received == [['{"after":null}'], ['{"after":7}']]
 
@@ -152,17 +158,21 @@ async def test_pings_of_the_server_are_answered(follow, until):
         answered.append(True)
         await stays(connection, received)
 
-    async with Server(script).running() as server:
-        async with running(follow(server.url)):
-            await until(lambda: answered)
+    async with (
+        Server(script).running() as server,
+        running(follow(server.url)),
+    ):
+        await until(lambda: answered)
 
 
 async def test_what_is_secret_in_the_url_is_not_logged(follow, until, caplog):
     server = Server(closes, stays)
     with caplog.at_level(logging.DEBUG, logger="aiopype"):
-        async with server.running():
-            async with running(follow(server.url)):
-                await until(lambda: len(server.connections) == 2)
+        async with (
+            server.running(),
+            running(follow(server.url)),
+        ):
+            await until(lambda: len(server.connections) == 2)
 
     assert "/feed: the other side closed it with 1001: going away" in caplog.text
     assert "secret" not in caplog.text
@@ -176,17 +186,21 @@ async def test_parse_gets_text_as_str_and_binary_as_bytes(follow, recorder, unti
         def parse(self, frame):
             return repr(frame)
 
-    async with Server(sends("ä", b"\xff")).running() as server:
-        async with running(follow(server.url, Repeating)):
-            await until(lambda: len(messages(recorder)) == 2)
+    async with (
+        Server(sends("ä", b"\xff")).running() as server,
+        running(follow(server.url, Repeating)),
+    ):
+        await until(lambda: len(messages(recorder)) == 2)
 
     assert messages(recorder) == ["'ä'", "b'\\xff'"]
 
 
 async def test_json_is_read_from_binary_frames_too(follow, recorder, until):
-    async with Server(sends(b'{"n": 1}')).running() as server:
-        async with running(follow(server.url)):
-            await until(lambda: messages(recorder))
+    async with (
+        Server(sends(b'{"n": 1}')).running() as server,
+        running(follow(server.url)),
+    ):
+        await until(lambda: messages(recorder))
 
     assert messages(recorder) == [{"n": 1}]
 
@@ -197,9 +211,11 @@ async def test_what_parse_says_is_no_message_is_not_emitted(follow, recorder, un
             message = json.loads(frame)
             return message if "n" in message else None
 
-    async with Server(sends({"ack": True}, {"n": 1})).running() as server:
-        async with running(follow(server.url, Picky)):
-            await until(lambda: messages(recorder))
+    async with (
+        Server(sends({"ack": True}, {"n": 1})).running() as server,
+        running(follow(server.url, Picky)),
+    ):
+        await until(lambda: messages(recorder))
 
     assert names(recorder) == ["connected", "message"]
 
@@ -208,9 +224,11 @@ async def test_a_frame_that_is_no_json_is_a_dead_letter_and_the_source_goes_on(
     follow, recorder, until
 ):
     deep = "[" * 100_000
-    async with Server(sends("<html>", b'"\xff"', deep, {"n": 1})).running() as server:
-        async with running(follow(server.url)):
-            await until(lambda: messages(recorder))
+    async with (
+        Server(sends("<html>", b'"\xff"', deep, {"n": 1})).running() as server,
+        running(follow(server.url)),
+    ):
+        await until(lambda: messages(recorder))
 
     letters = [letter for (letter,) in emitted(recorder, "error")]
     assert names(recorder) == ["connected", "error", "error", "error", "message"]
@@ -228,9 +246,11 @@ async def test_what_a_hook_raises_for_a_message_is_a_dead_letter(follow, recorde
 
     calls = []
     cls = type("Failing", (WebsocketSource,), {hook: failing})
-    async with Server(sends({"n": 1}, {"n": 2})).running() as server:
-        async with running(follow(server.url, cls)):
-            await until(lambda: messages(recorder))
+    async with (
+        Server(sends({"n": 1}, {"n": 2})).running() as server,
+        running(follow(server.url, cls)),
+    ):
+        await until(lambda: messages(recorder))
 
     assert names(recorder) == ["connected", "error", "message"]
     assert messages(recorder) == [{"n": 2}]
@@ -242,9 +262,11 @@ async def test_a_message_that_its_topic_does_not_take_is_a_dead_letter(follow, r
             await self.emit_async("message", message, key=key)
 
     large = {"text": "a" * 1_100_000}
-    async with Server(sends(large, {"n": 1})).running(max_size=None) as server:
-        async with running(follow(server.url, Split)):
-            await until(lambda: messages(recorder))
+    async with (
+        Server(sends(large, {"n": 1})).running(max_size=None) as server,
+        running(follow(server.url, Split)),
+    ):
+        await until(lambda: messages(recorder))
 
     assert names(recorder) == ["connected", "error", "message"]
 
@@ -254,9 +276,11 @@ async def test_messages_have_the_key_that_key_of_says(follow, recorder, until):
         def key_of(self, message):
             return message["symbol"]
 
-    async with Server(sends({"symbol": "ETH"})).running() as server:
-        async with running(follow(server.url, Keyed)):
-            await until(lambda: messages(recorder))
+    async with (
+        Server(sends({"symbol": "ETH"})).running() as server,
+        running(follow(server.url, Keyed)),
+    ):
+        await until(lambda: messages(recorder))
 
     assert [key for _, name, key, _ in recorder.sent if name == "m.feed.message"] == ["ETH"]
 
@@ -287,9 +311,11 @@ async def test_what_becomes_of_one_message_is_emitted_together_with_its_position
             for number in message:
                 await self.emit_async("number", number, key=key)
 
-    async with Server(sends([1, 2], [3])).running() as server:
-        async with running(follow(server.url, Split)):
-            await until(lambda: len(emitted(recorder, "number")) == 3)
+    async with (
+        Server(sends([1, 2], [3])).running() as server,
+        running(follow(server.url, Split)),
+    ):
+        await until(lambda: len(emitted(recorder, "number")) == 3)
 
     kinds = [kind for kind, name, _, _ in recorder.sent if name == "m.feed.number"]
     assert kinds == ["emit_all"] * 3
@@ -337,9 +363,11 @@ async def test_the_loss_of_a_connection_is_told(follow, recorder, until):
             told.append((reason, names(recorder)[-1]))
 
     told = []
-    async with Server(closes, stays).running() as server:
-        async with running(follow(server.url, Telling)):
-            await until(lambda: told)
+    async with (
+        Server(closes, stays).running() as server,
+        running(follow(server.url, Telling)),
+    ):
+        await until(lambda: told)
 
     reason = "the other side closed it with 1001: going away"
     assert told == [(reason, "disconnected")]

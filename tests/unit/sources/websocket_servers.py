@@ -44,7 +44,8 @@ class Server:
     async def running(self, **options):
         options = {"ping_interval": None, "compression": None, "close_timeout": 0.2} | options
         async with serve(self, "127.0.0.1", 0, **options) as server:
-            self.url = "ws://127.0.0.1:%d/feed?token=secret" % server.sockets[0].getsockname()[1]
+            port = server.sockets[0].getsockname()[1]
+            self.url = f"ws://127.0.0.1:{port}/feed?token=secret"
             yield self
 
 

@@ -6,8 +6,9 @@ import pytest
 from aiokafka import errors as kafka_errors
 
 from aiopype.errors import BrokerError
-from aiopype.topics import LARGEST_BYTES, RECORD_BYTES, Topic, TopicSpec
+from aiopype.topics import LARGEST_BYTES, RECORD_BYTES, Foreign, Topic, TopicSpec
 from aiopype.transport import admin as admin_module
+from aiopype.transport import foreign_topics
 from aiopype.transport.admin import Admin
 
 #: Settings that are asked for of each topic.
@@ -31,13 +32,14 @@ class FakeClient:
         configs: the settings of topics.
         asked: the settings that were asked for, by topic, once for each time.
         grown: topics that were given more partitions, with how many.
+        named: topics that were asked for by name, which a broker may create.
     """
 
     def __init__(self):
         self.topics, self.hidden, self.codes, self.refusals = {}, {}, {}, {}
         self.created, self.replications = [], []
         self.configs, self.asked = {}, {}
-        self.grown = []
+        self.grown, self.named = [], set()
         self.unreachable = None
         self.is_closed = False
 
@@ -84,9 +86,12 @@ class FakeClient:
             answers.append((name, code, text))
         return SimpleNamespace(topic_errors=answers)
 
-    async def describe_topics(self, names):
+    async def describe_topics(self, names=None):
         await asyncio.sleep(0)
-        return [self._describe(name) for name in names]
+        self.named.update(names or ())
+        found = [self._describe(name) for name in (self.topics if names is None else names)]
+        # Who asks for all topics is told of those only that there are.
+        return [t for t in found if names is not None or t["error_code"] != UNKNOWN]
 
     def _describe(self, name):
         code = self.codes.get(name, 0)
@@ -528,3 +533,63 @@ async def test_a_stop_without_a_start_is_nothing(client):
     await Admin("a:1", set()).on_stop()
 
     assert not client.is_closed
+
+
+# --- topics of others
+
+
+@pytest.fixture
+def orders():
+    """Makes the topic `orders`, which others have."""
+
+    def make(**said):
+        topic = Topic("m.feed", "message")
+        topic.become(Foreign("orders", **said))
+        return topic
+
+    return make
+
+
+async def test_a_topic_of_others_is_looked_at_and_not_asked_for_by_name(admin, client, orders):
+    client.topics["orders"] = 6
+    client.configs["orders"] = {"max.message.bytes": "5000", "cleanup.policy": "compact"}
+    topic = orders()
+    unresolved = {topic, Topic("m.c", "one")}
+
+    await admin.ensure(unresolved)
+
+    assert (topic.partitions, topic.largest) == (6, 5_000 - RECORD_BYTES)
+    assert [name for name, *_ in client.created] == ["m.c.one"]
+    assert "orders" not in client.named
+    assert unresolved == set()
+
+
+async def test_a_topic_of_others_that_is_missing_is_an_error_and_not_created(
+    client, orders, monkeypatch
+):
+    monkeypatch.setattr(foreign_topics, "FIND_SECONDS", 0.05)
+    monkeypatch.setattr(foreign_topics, "LOOK_SECONDS", 0.01)
+
+    with pytest.raises(BrokerError, match=r"topic 'orders', which 'm\.feed' reads, does not exist"):
+        await Admin("a:1", {orders()}).on_start()
+
+    assert client.created == []
+    assert client.named == set()
+
+
+async def test_a_topic_of_others_may_be_waited_for_as_long_as_it_takes(
+    client, orders, monkeypatch, until
+):
+    monkeypatch.setattr(admin_module, "START_SECONDS", 0.05)
+    monkeypatch.setattr(foreign_topics, "FIND_SECONDS", 0.01)
+    monkeypatch.setattr(foreign_topics, "LOOK_SECONDS", 0.01)
+    topic = orders(wait=True)
+    start = asyncio.create_task(Admin("a:1", {topic}).on_start())
+    await asyncio.sleep(0.1)
+    assert not start.done()
+
+    client.topics["orders"] = 6
+    await start
+
+    assert topic.partitions == 6
+    assert client.created == []

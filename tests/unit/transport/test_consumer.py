@@ -69,6 +69,10 @@ class FakeClient:
         await self._answer()
         self.steps.append(("seek", tp, "beginning"))
 
+    async def seek_to_end(self, tp):
+        await self._answer()
+        self.steps.append(("seek", tp, "end"))
+
     async def position(self, tp):
         await self._answer()
         return self.first
@@ -92,9 +96,11 @@ class FakeClient:
 class FakeLedger:
     def __init__(self, steps):
         self.steps = steps
+        self.is_answered = True
 
     async def commit(self, consumer):
         self.steps.append("commit what is due")
+        return self.is_answered
 
     def done(self, topic, partition, position):
         self.steps.append(f"{topic}[{partition}] is done to {position}")
@@ -102,7 +108,7 @@ class FakeLedger:
 
 class FakePartition:
     def __init__(self, tp):
-        self.topic = SimpleNamespace(name=tp.topic)
+        self.topic = SimpleNamespace(name=tp.topic, begins_at_end=False)
         self.number = tp.partition
         self.is_closed = False
         self.opened = 0
@@ -188,6 +194,36 @@ async def test_where_nothing_is_committed_it_goes_on_from_the_beginning_of_the_l
     consumer, client, partition, offset
 ):
     client.offset = offset
+
+    assert await consumer.go_on(partition, None, None) == 3
+    assert client.steps[2:] == [("seek", ONE, "beginning"), ("resume", ONE)]
+
+
+async def test_where_nothing_is_committed_it_may_begin_at_the_end_and_does_so_once(
+    consumer, client, partition
+):
+    partition.topic.begins_at_end = True
+
+    assert await consumer.go_on(partition, None, None) == 3
+    assert client.steps[2:] == [
+        ("seek", ONE, "end"), "m.c.in[1] is done to 3", "commit what is due", ("resume", ONE)
+    ]  # fmt: skip
+
+
+async def test_where_the_end_cannot_be_committed_it_does_not_begin(consumer, client, partition):
+    partition.topic.begins_at_end = True
+    consumer.ledger.is_answered = False
+
+    with pytest.raises(DeliveryError, match="where the flow begins"):
+        await consumer.go_on(partition, None, None)
+    assert ("resume", ONE) not in client.steps
+
+
+async def test_who_has_a_position_at_the_beginning_does_not_begin_at_the_end(
+    consumer, client, partition
+):
+    partition.topic.begins_at_end = True
+    client.offset = 0
 
     assert await consumer.go_on(partition, None, None) == 3
     assert client.steps[2:] == [("seek", ONE, "beginning"), ("resume", ONE)]

@@ -7,7 +7,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from aiopype.topics import RECORD_BYTES, Topic
-from aiopype.transport.outputs import BATCH_BYTES, pack, partition_of
+from aiopype.transport.outputs import BATCH_BYTES, of_foreign, pack, partition_of
 
 #: Signed, from org.apache.kafka.common.utils.UtilsTest.testMurmur2.
 KAFKAS_HASHES = {
@@ -244,6 +244,37 @@ def test_each_event_of_a_key_goes_to_one_partition(packed):
 
     assert {key: len(places) for key, places in where.items()} == dict.fromkeys(where, 1)
     assert len(where) == 5
+
+
+# --- what came of topics of others
+
+
+def test_what_came_of_a_topic_of_others_is_placed_by_its_key_and_has_our_time(packed):
+    emitted = of_foreign([(topic(), b"foobar", b"[1]", 5, True)], 77)
+
+    (one,) = packed(emitted, partition=1, partitions=4)
+
+    assert one.partition == partition_of(b"foobar", 4) != 1
+    assert one.batch.records == [(b"foobar", b"[1]", 77)]
+
+
+def test_what_waits_of_a_topic_of_others_stays_in_the_partition_of_its_number(packed):
+    parked = topic("m.c.parked")
+    parked.follows = True
+    emitted = of_foreign([(parked, b"foobar", b"[1]", 5, True)], 77)
+
+    (one,) = packed(emitted, partition=1, partitions=4)
+
+    assert one.partition == 1
+    assert one.batch.records == [(b"foobar", b"[1]", 5)]
+
+
+def test_what_came_of_records_without_a_key_stays_together(packed):
+    emitted = of_foreign([(topic(), None, b"[%d]" % n, 5, True) for n in range(9)], 77)
+
+    (one,) = packed(emitted, partition=6, partitions=8)
+
+    assert one.partition == 2
 
 
 # --- topics that take small records only

@@ -6,7 +6,7 @@ from aiokafka import errors as kafka_errors
 
 from aiopype.errors import BrokerError, DeliveryError
 from aiopype.graph import Graph
-from aiopype.topics import Topic, TopicSpec
+from aiopype.topics import Foreign, Topic, TopicSpec
 from aiopype.transport import parked_topics as parked_topics_module
 from aiopype.transport.parked_topics import ParkedTopics
 
@@ -265,3 +265,10 @@ async def test_a_topic_that_may_not_be_seen_is_said_as_it_is(parked, origin, adm
 
     with pytest.raises(BrokerError, match="not for you"):
         await parked.read(parked.topic(origin), 2)
+
+
+def test_what_waits_of_a_topic_of_others_is_in_one_of_the_flow(parked):
+    topic = Topic("m.feed", "message", namespace="space")
+    topic.become(Foreign("orders"))
+
+    assert parked.topic(topic).name == "space.m.feed.message.parked"

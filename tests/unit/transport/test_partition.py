@@ -9,6 +9,7 @@ import pytest
 
 from aiopype.errors import BrokerError, DeliveryError, OutputRefused, OwnershipLost
 from aiopype.retry import Retry
+from aiopype.topics import Foreign
 from aiopype.transport import partition as partition_module
 
 
@@ -843,3 +844,29 @@ async def test_partitions_proceed_independently(opened, feed, delivery, handlers
     handlers.release.set()
     await waiting
     assert [position for _, position, _ in delivery.done] == [6, 2]
+
+
+# --- topics of others
+
+
+@pytest.mark.parametrize("is_foreign", [False, True])
+async def test_of_a_topic_of_others_neither_partition_nor_time_is_passed_on(
+    opened, feed, delivery, take, monkeypatch, is_foreign
+):
+    one = await opened("double")
+    one.topic.foreign = Foreign("orders") if is_foreign else None
+    emitted, deliver = [], delivery.deliver
+
+    async def note(batch):
+        emitted.extend(batch.emitted)
+        await deliver(batch)
+
+    monkeypatch.setattr(delivery, "deliver", note)
+
+    take(one, 1, key=b"k")
+    await feed.work_all()
+
+    ((_, key, value, timestamp, inherited),) = emitted
+    assert (key, value) == (b"k", b"[2]")
+    assert inherited is not is_foreign
+    assert (timestamp > 1_000) is is_foreign

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 
 import pytest
 
@@ -200,7 +201,7 @@ async def test_missed_instants_follow_the_policy(
     assert ticks(made) == expected
     (line,) = caplog.messages
     assert line == (
-        f"3 instants were missed, from 1970-01-01 00:16:50Z to 1970-01-01 00:17:10Z; "
+        f"instants were missed: 3, from 1970-01-01 00:16:50Z to 1970-01-01 00:17:10Z; "
         f"missed is {missed!r}: {done}"
     )
 
@@ -212,7 +213,7 @@ async def test_missed_instants_without_one_in_time_are_made_up_for_by_the_last(
     move = await ticking(made, 1_045.0)
 
     assert ticks(made) == [1_040]
-    assert "4 instants were missed" in caplog.text
+    assert "instants were missed: 4, " in caplog.text
     assert "missed is 'one': the last one is ticked now" in caplog.text
     await move(1_050.0)
     assert ticks(made) == [1_040, 1_050]
@@ -223,7 +224,7 @@ async def test_a_clock_that_is_set_forward_misses_what_it_skips(make, ticking, c
     move = await ticking(made, 1_000.0)
     await move(4_605.0)
     assert ticks(made) == [4_550, 4_560, 4_570, 4_580, 4_590, 4_600]
-    assert "354 instants were missed" in caplog.text
+    assert "instants were missed: 354, " in caplog.text
 
     await move(1_005.0)
     await move(4_605.0)
@@ -244,7 +245,7 @@ async def test_of_too_many_missed_instants_the_last_are_ticked(make, ticking, ca
 
     assert ticks(made) == [1_030, 1_040]
     assert caplog.messages == [
-        "2 instants were missed, from 1970-01-01 00:17:10Z to 1970-01-01 00:17:20Z, and earlier "
+        "instants were missed: 2, from 1970-01-01 00:17:10Z to 1970-01-01 00:17:20Z, and earlier "
         "ones, which are left out; missed is 'all': these are ticked now"
     ]
 
@@ -475,8 +476,8 @@ async def test_with_skip_instants_that_fall_into_a_run_are_made_up_for_by_the_la
     await end(made, move, 1_010)
     assert made.began == [1_010, 1_030]
     assert caplog.messages == [
-        "when the run of 1970-01-01 00:16:50Z was over, 1 later instants were left out, the last "
-        "one 1970-01-01 00:17:00Z (overlap is 'skip', missed is 'one')"
+        "instants came while the run of 1970-01-01 00:16:50Z was not over: 1 are left out, the "
+        "last one 1970-01-01 00:17:00Z; overlap is 'skip', missed is 'one'"
     ]
     assert made.position == 1_029
     await end(made, move, 1_030)
@@ -490,7 +491,7 @@ async def test_with_skip_and_skip_they_are_left_out(make, ticking, caplog):
 
     await end(made, move, 1_010)
     assert made.began == [1_010]
-    assert "2 later instants were left out" in caplog.text
+    assert "was not over: 2 are left out" in caplog.text
     assert made.position == 1_030
     await move(1_040.0)
     assert made.began == [1_010, 1_040]
@@ -583,3 +584,92 @@ async def test_a_run_that_fails_for_good_cancels_those_beside_it(make, ticking):
     with pytest.raises(CircuitOpen):
         await move.task
     assert made.position == 1_000
+
+
+async def test_no_run_begins_any_more_when_one_has_failed_for_good(make, ticking):
+    class Stubborn(Slow):
+        async def run(self, instant):
+            if instant == 1_020:
+                await super().run(instant)
+                raise OSError("no")
+            with contextlib.suppress(asyncio.CancelledError):
+                await super().run(instant)
+
+    made = make(Stubborn, overlap="allow", concurrency=2, exception_threshold=1)
+    move = await run_over(made, ticking)
+    assert made.began == [1_010, 1_020]
+
+    await end(made, move, 1_020)
+    with pytest.raises(CircuitOpen):
+        await move.task
+    assert made.began == [1_010, 1_020]
+
+
+async def test_a_run_is_durable_before_the_next_one_begins(make, ticking, monkeypatch):
+    made = make(Slow, overlap="queue")
+    flushed = asyncio.Event()
+
+    async def flush():
+        await flushed.wait()
+
+    move = await ticking(made, 1_000.0)
+    monkeypatch.setattr(made, "flush", flush)
+    await move(1_010.0)
+    await move(1_020.0)
+    await end(made, move, 1_010)
+    assert made.began == [1_010]
+
+    flushed.set()
+    await move(1_020.0)
+    assert made.began == [1_010, 1_020]
+
+
+async def test_runs_that_end_together_are_written_one_after_the_other(make, ticking, collector):
+    written = asyncio.Event()
+
+    class Writing(collector):
+        async def take(self, instant):
+            self.got.append(instant)
+            if instant == 1_010:
+                await written.wait()
+
+    made = make(Slow, overlap="allow")
+    writing = Writing("m.writing", made.handler)
+    made.on("cron", writing.take)
+    move = await run_over(made, ticking, 1_010.0, 1_020.0)
+    await end(made, move, 1_010)
+    await end(made, move, 1_020)
+    # Were 1020 written now, its position would say that 1010 is to be done again.
+    assert writing.got == [1_010]
+
+    written.set()
+    await move(1_020.0)
+    assert writing.got == [1_010, 1_020]
+    assert made.position == 1_020
+
+
+async def test_started_again_it_keeps_what_was_dealt_with_beyond(make, ticking):
+    made = make(Slow, overlap="allow", position=b"[1030,1010]")
+    move = await ticking(made, 1_035.0)
+
+    await end(made, move, 1_010)
+    assert made.position == 1_030
+
+
+async def test_started_again_with_a_queue_it_keeps_what_was_dealt_with_beyond(make, ticking):
+    made = make(Slow, overlap="queue", position=b"[1030,1010,1020]")
+    move = await ticking(made, 1_035.0)
+
+    await end(made, move, 1_010)
+    assert made.position == [1_030, 1_020]
+    await end(made, move, 1_020)
+    assert made.position == 1_030
+    assert ticks(made) == [1_010, 1_020]
+
+
+async def test_what_was_dealt_with_does_not_count_as_missed(make, ticking, caplog):
+    made = make(Slow, overlap="allow", position=b"[1030,1010]", grace_seconds=5)
+    await ticking(made, 1_036.0)
+
+    assert made.began == [1_010]
+    assert "instants were missed: 1, " in caplog.text
