@@ -52,11 +52,15 @@ class CaptureProtocol(Wiring):
         self, component: str, events: Sequence[Emitted], position: bytes | None
     ) -> None:
         """Keep events of a source, unless they are made of an input, and its position."""
+        self.keep_all(events)
+        if position is not None:
+            self._positions[component] = position
+
+    def keep_all(self, events: Sequence[Emitted]) -> None:
+        """Keep events of a transaction."""
         for topic, key, value, _, _ in events:
             assert value is not None
             self.emit(topic, key, value)
-        if position is not None:
-            self._positions[component] = position
 
     def position(self, component: str) -> bytes | None:
         """Return where a source is."""
@@ -98,6 +102,7 @@ class Capture:
         self.counts: Counter[str] = Counter()
         self.error: RecordingError | None = None
         self._writer = writer
+        self._protocol = protocol
         self._most = most
         self.on_full: Callable[[], None] = lambda: None
         protocol.keep = self.write
@@ -110,21 +115,26 @@ class Capture:
     def attach(self, source: Source) -> None:
         """Record a source from now on."""
         self.counts[source.name] = 0
-        source.tap = self.write
+        source.tap = self._tap
         take = source.take
 
         async def taken(raw: RawInput) -> None:
             token = _is_taking.set(True)
             transaction = current_outbox.get()
-            before = 0 if transaction is None else len(transaction.emitted)
             try:
                 await take(raw)
             finally:
                 _is_taking.reset(token)
-                if transaction is not None:  # it ends later, and would be taken for the source's
-                    del transaction.emitted[before:]
+                if transaction is not None:  # it ends later, with what is made of inputs in it
+                    transaction.emitted.clear()
 
         source.take = taken  # type: ignore[method-assign]
+
+    def _tap(self, source: str, raw: RawInput) -> None:
+        transaction = current_outbox.get()
+        if transaction is not None:  # what it has so far came before
+            self._protocol.keep_all(transaction.emitted)
+        self.write(source, raw)
 
     def write(self, source: str, raw: RawInput) -> None:
         """Write an input, unless there are enough.

@@ -71,5 +71,10 @@ async def _end(source: Source, tasks: set[asyncio.Task[None]]) -> None:
 async def _watch(source: Source) -> None:
     """Return when nothing has been heard for too long."""
     assert source.expect_every is not None
-    while (left := source.heard_at + source.expect_every - source.clock.monotonic()) > 0:
+    while True:
+        left = source.heard_at + source.expect_every - source.clock.monotonic()
+        if left <= 0 and source.waiting:
+            left = source.expect_every  # it is Kafka, or a handler, that is waited for
+        if left <= 0:
+            return
         await source.clock.sleep(left)

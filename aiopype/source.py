@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from aiopype.emitter import MessageHandler, Outbox, current_outbox
 from aiopype.errors import OutboxFull
 from aiopype.event import Key
 from aiopype.inputs import RawInput
+from aiopype.letter_log import LetterLog
 from aiopype.positions import decode_position, encode_position
 from aiopype.processor import Processor
 from aiopype.restarts import RestartPolicy
@@ -57,6 +59,8 @@ class Source(Processor):
         restarts: how it is started again after a failure; as its manager's if None.
         clock: the time, and waiting; tests give another.
         tap: called with every raw input; for recordings.
+        heard_at: when its upstream was last heard of, on the monotonic clock.
+        waiting: how many calls wait for room; meanwhile its silence is not the upstream's.
     """
 
     expect_every: float | None = None
@@ -71,6 +75,8 @@ class Source(Processor):
         super().__init__(name, handler)
         self.tap: Callable[[str, RawInput], None] | None = None
         self.heard_at = self.clock.monotonic()
+        self.waiting = 0
+        self._letter_log = LetterLog(name)
         self._limiter: AsyncLimiter | None = None
 
     async def start(self) -> None:
@@ -150,7 +156,12 @@ class Source(Processor):
         finally:
             current_outbox.reset(token)
             group.is_open = False
-        await self.handler.emit_all(self.name, group.emitted, group.position)
+        self.waiting += 1
+        try:
+            await self.handler.emit_all(self.name, group.emitted, group.position)
+        finally:
+            self.waiting -= 1
+            self.heard()
 
     async def flush(self) -> None:
         """Wait until everything emitted, and the last position, is durable.
@@ -181,8 +192,12 @@ class Source(Processor):
         self, event: str, /, *args: Any, key: Key | None = None, **kwargs: Any
     ) -> None:
         """As `Processor.emit_async`: it waits for room."""
-        self.heard()
-        await super().emit_async(event, *args, key=key, **kwargs)
+        self.waiting += 1
+        try:
+            await super().emit_async(event, *args, key=key, **kwargs)
+        finally:
+            self.waiting -= 1
+            self.heard()
 
     # --- what comes from outside
 
@@ -206,9 +221,10 @@ class Source(Processor):
 
     async def reject(self, raw: RawInput, error: Exception) -> None:
         """Make a dead letter of what came from outside and cannot be used; the source goes on."""
-        self.logger.warning("%s cannot be used: %s: %s", raw.kind, type(error).__name__, error)
         topic = self.handler.topic(self.name, ERROR)
         letter = rejected(self.name, raw.data, error)
+        text = f"{self.name}: a {raw.kind} cannot be used: {type(error).__name__}: {error}"
+        self._letter_log.tell(logging.WARNING, text, letter=letter)
         value = encode(letter, topic.largest)
         group = current_outbox.get()
         if group is None:

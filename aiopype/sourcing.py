@@ -20,7 +20,7 @@ __all__ = ["Sources"]
 logger = logging.getLogger(__name__)
 
 #: A stopped source's events have this long to become durable.
-FLUSH_SECONDS = 2.0
+FLUSH_SECONDS = 6.0
 
 NOTHING = Wish()
 
@@ -70,7 +70,7 @@ class Sources:
         self._work = asyncio.create_task(self._follow(), name="start and stop sources")
 
     async def stop(self) -> None:
-        """Stop all sources and write what they emitted, 8 seconds at most."""
+        """Stop all sources and write what they emitted, 12 seconds at most."""
         if self._work is not None:
             await stop_task(self._work, 1.0)
             self._work = None
@@ -128,8 +128,7 @@ class Sources:
             if name in wanted and restart != self._wishes.get(name, NOTHING).restart
         }
         await self._stop_running((self._running.keys() - wanted) | again)
-        for name in again:
-            await self._reopen(name)
+        await asyncio.gather(*(self._reopen(name) for name in again))
         for name in self._assigned & self._outboxes.keys():
             wish = self._wishes.get(name, NOTHING)
             self._outboxes[name].obey(wish.is_paused, wish.restart)

@@ -65,7 +65,8 @@ def _frame(number: int) -> bytes:
             "side": "buy",
         }
     ).encode()
-    return b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload
+    assert len(payload) < 126  # more needs another header
+    return bytes((0x81, len(payload))) + payload
 
 
 async def _serve() -> None:

@@ -148,13 +148,10 @@ class Move:
 
 
 class Reset(Restart):
-    """It was put somewhere else, and is started again there."""
+    """It was put somewhere else, and is started again there.
 
-    def is_seen(self, source: SourceFacts) -> bool:
-        """Say whether an owner has begun there."""
-        if source.wish.is_paused:
-            return True
-        return super().is_seen(source) and source.state is not None and not source.state.is_reset
+    Done when a worker writes, as its owner, that it has: what an operator writes is nobody's.
+    """
 
     def tell(self, source: SourceFacts) -> str:
         """Say who goes on from there."""
@@ -216,7 +213,8 @@ async def _outcomes(
 ) -> AsyncIterator[Outcome]:
     deadline = time.monotonic() + seconds
     left = dict.fromkeys(new, "is wished; its worker sees it within a second")
-    while left and seconds:
+    is_late = not seconds
+    while left and not is_late:
         try:
             picture = await owners.settled(max(0.0, deadline - time.monotonic()))
         except BrokerError as error:
@@ -230,9 +228,8 @@ async def _outcomes(
                 yield outcome
             elif is_late:
                 left[name] = _late(picture.sources[name], seconds)
-        if is_late:
-            break
-        await asyncio.sleep(LOOK_SECONDS)
+        if left and not is_late:
+            await asyncio.sleep(LOOK_SECONDS)
     for name, text in left.items():
         yield Outcome(name, not seconds, text)
 

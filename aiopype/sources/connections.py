@@ -45,6 +45,9 @@ CLOSE_SECONDS = 1.0
 #: Between two looks whether all that came has been read.
 LOOK_SECONDS = 0.05
 
+#: A turn of the event loop that looks into the socket: a moment at which something is due.
+TURN_SECONDS = 0.001
+
 #: The `meta` of a frame that is no text.
 BINARY = {"binary": True}
 
@@ -176,10 +179,18 @@ class Connection:
             async with asyncio.timeout(self._timeout_seconds):
                 await answer.wait()
         except TimeoutError:
-            while not (self.is_waiting or answer.is_set()):  # noqa: ASYNC110 - it may lie unread
+            while not (answer.is_set() or await self._has_read_all()):  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_SECONDS)
             if not answer.is_set():
                 await self.give_up(f"no answer to {to} in {self._timeout_seconds:g} s")
+
+    async def _has_read_all(self) -> bool:
+        """Say whether nothing lies unread, in the socket neither: it has been looked into since."""
+        if not self.is_waiting:
+            return False
+        heard = self.heard_at
+        await asyncio.sleep(TURN_SECONDS)
+        return self.is_waiting and self.heard_at == heard
 
     async def give_up(self, reason: str) -> None:
         """Have whoever reads find that the connection is lost, for this reason."""

@@ -21,7 +21,8 @@ class FeedOptions(SourceOptions, frozen=True, kw_only=True):
         connect_seconds: for the handshake; and again for what follows it, until the subscriptions
             have been sent.
         heartbeat_timeout: seconds for the answer to a ping or heartbeat, and for the other side to
-            take what is sent; after that the connection is dead.
+            take what is sent; after that the connection is dead. A message that is on its way for
+            longer delays the answer: it needs more.
         largest_bytes: a larger message ends the connection; the source connects again.
         compression: whether to offer it (permessage-deflate): it costs both sides time.
         healthy_seconds: a connection that ends sooner is an error; one that lasts longer begins the

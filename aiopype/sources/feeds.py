@@ -71,6 +71,14 @@ class Feed(FeedEvents):
 
     # --- hooks
 
+    def open_session(self) -> aiohttp.ClientSession:
+        """Return the session to connect with; called at each start, which closes it.
+
+        For proxies, client certificates and the like.
+        """
+        # Without a limit of aiohttp's: connecting has one of its own, and then it shall last.
+        return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+
     @abstractmethod
     async def address(self) -> str:
         """Return the URL to connect to; called before each attempt."""
@@ -130,10 +138,8 @@ class Feed(FeedEvents):
         _ = self.place  # what is stored is refused before anything else
         # What it remembers of messages that were not durable when it failed would be missing.
         self._continuity = Continuity()
-        self._reason = "the source did not run"
-        # Without a limit of aiohttp's: connecting has one of its own, and then it shall last.
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        self._reason = "the source was started anew"
+        async with self.open_session() as session:
             while True:
                 try:
                     await self._follow(session)

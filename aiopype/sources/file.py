@@ -22,8 +22,9 @@ from aiopype.event import key_bytes
 from aiopype.inputs import RawInput
 from aiopype.source import Source
 from aiopype.sources.attempts import Attempts
-from aiopype.sources.following import Chunk, FilePosition, Follower, Step
+from aiopype.sources.following import Chunk, Follower, Step
 from aiopype.sources.lines import Csv, Format, JsonLines
+from aiopype.sources.open_file import FilePosition
 from aiopype.sources.options import Count, Seconds, SourceOptions, read_options
 
 __all__ = ["FileOptions", "FileSource"]

@@ -5,47 +5,21 @@ All of it blocks: it runs in a thread, a step at a time.
 
 from __future__ import annotations
 
-import codecs
-import hashlib
-import os
 import stat
-import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from aiopype.errors import CodecError, SourceError
 from aiopype.sources.lines import Format
+from aiopype.sources.open_file import FilePosition, OpenFile, find_renamed
 
-__all__ = ["Chunk", "FilePosition", "Follower", "Step"]
+__all__ = ["Chunk", "Follower", "Step"]
 
 #: Read at once, unless a record is longer: some thousand lines, some milliseconds to handle.
 CHUNK_BYTES = 262_144
 
 #: Read in one step of a line that is passed over.
 PASS_BYTES = 67_108_864
-
-#: From so many of its first bytes a file is known again.
-HEAD_BYTES = 1_024
-
-
-class FilePosition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a source is, and in which file: a name can pass to another one.
-
-    Attributes:
-        offset: bytes of the file that are done.
-        is_in_long: whether they end within a line that is too long and passed over.
-        inode: of the file; 0 when none was read yet.
-        head: a digest of the first `head_bytes` bytes of the file.
-        head_bytes: how many those are; never more than are done.
-    """
-
-    offset: int = 0
-    is_in_long: bool = False
-    inode: int = 0
-    head: str = ""
-    head_bytes: int = 0
 
 
 class Chunk(NamedTuple):
@@ -113,7 +87,7 @@ class Follower:
         self._start_again = start_again
         self._most_bytes = max(most_bytes, CHUNK_BYTES)
         self._most_records = most_records
-        self._file: _File | None = None
+        self._file: OpenFile | None = None
         self._header: tuple[list[str], int] | None = None
         self._seen: object = None
         self._is_left = False
@@ -138,7 +112,7 @@ class Follower:
             self._seen = mark
         return self._at_end(file, at)
 
-    def _at_end(self, file: _File, at: FilePosition) -> Step:
+    def _at_end(self, file: OpenFile, at: FilePosition) -> Step:
         was_left, self._is_left = self._is_left, self._is_replaced(file)
         if not self._is_left:
             return Step(at, is_over=not self._follow)
@@ -158,7 +132,7 @@ class Follower:
     def _open(self, at: FilePosition) -> Step:
         current = self._current()
         if at.inode and (current is None or current.inode != at.inode):
-            moved = _find(self._path.parent, at)
+            moved = find_renamed(self._path.parent, at)
             if moved is not None:
                 self._file = moved
                 return Step(at, told=f"{self._path} is {moved.path} now; its rest is read first")
@@ -174,12 +148,12 @@ class Follower:
             is_trouble=True,
         )
 
-    def _current(self) -> _File | None:
+    def _current(self) -> OpenFile | None:
         try:
             # Opening a pipe would wait for who writes to it.
             if not stat.S_ISREG(self._path.stat().st_mode):
                 raise SourceError(f"{self._path} is no regular file; name one")
-            return _File(self._path)
+            return OpenFile(self._path)
         except FileNotFoundError:
             return None
 
@@ -189,13 +163,13 @@ class Follower:
         was_told, self._is_told = self._is_told, True
         return Step(at, told="" if was_told else f"waiting for {self._path}, which does not exist")
 
-    def _is_replaced(self, file: _File) -> bool:
+    def _is_replaced(self, file: OpenFile) -> bool:
         try:
             return self._path.stat().st_ino != file.inode
         except FileNotFoundError:
             return False  # there is nothing to go on with yet
 
-    def _unless_truncated(self, file: _File, at: FilePosition) -> Step | None:
+    def _unless_truncated(self, file: OpenFile, at: FilePosition) -> Step | None:
         if file.goes_on_from(at):
             return None
         what = (
@@ -210,11 +184,11 @@ class Follower:
 
     # --- what is in it
 
-    def _next(self, file: _File, at: FilePosition, is_final: bool) -> Step | None:
+    def _next(self, file: OpenFile, at: FilePosition, is_final: bool) -> Step | None:
         """Read on; None when there is nothing more, or nothing whole yet."""
         if at.is_in_long:
             return self._pass_over(file, at)
-        begin = at.offset or _begin_of(file)
+        begin = at.offset or file.begin
         if self._form.has_header:
             self._header = self._header or self._read_header(file, is_final)
             if self._header is None:
@@ -234,33 +208,33 @@ class Follower:
         meta: dict[str, Any] = {"offset": begin}
         if self._header is not None:
             meta["header"] = self._header[0]
-        return Step(_position(file, at, after), Chunk("chunk", data[:end], count, meta))
+        return Step(file.position(at, after), Chunk("chunk", data[:end], count, meta))
 
-    def _broken(self, file: _File, at: FilePosition, begin: int, data: bytes) -> Step:
+    def _broken(self, file: OpenFile, at: FilePosition, begin: int, data: bytes) -> Step:
         # Of a row whose quote is not closed only the first line is given up: what follows it are
         # rows, more likely than not.
         line = data[: data.find(b"\n") + 1] or data
         error = f"no record that begins here ends within {len(data):,} bytes"
         chunk = Chunk("line", line, 1, {"offset": begin, "error": error})
         is_in_long = not line.endswith(b"\n") and len(line) >= self._most_bytes
-        return Step(_position(file, at, begin + len(line), is_in_long=is_in_long), chunk)
+        return Step(file.position(at, begin + len(line), is_in_long=is_in_long), chunk)
 
-    def _pass_over(self, file: _File, at: FilePosition) -> Step | None:
+    def _pass_over(self, file: OpenFile, at: FilePosition) -> Step | None:
         """Go on to the end of a line, without keeping what is passed."""
         offset = at.offset
         while offset < at.offset + PASS_BYTES:
             data = file.read(offset, CHUNK_BYTES)
             newline = data.find(b"\n")
             if newline >= 0:
-                return Step(_position(file, at, offset + newline + 1))
+                return Step(file.position(at, offset + newline + 1))
             if not data:
                 break
             offset += len(data)
         if offset == at.offset:
             return None
-        return Step(_position(file, at, offset, is_in_long=True))
+        return Step(file.position(at, offset, is_in_long=True))
 
-    def _whole(self, file: _File, begin: int) -> tuple[bytes, int, int]:
+    def _whole(self, file: OpenFile, begin: int) -> tuple[bytes, int, int]:
         """Return what is there, and bytes and number of the whole records in front."""
         data = file.read(begin, CHUNK_BYTES)
         end, count = self._form.whole(data, self._most_records)
@@ -269,9 +243,9 @@ class Follower:
             end, count = self._form.whole(data, self._most_records)
         return data, end, count
 
-    def _read_header(self, file: _File, is_final: bool) -> tuple[list[str], int] | None:
+    def _read_header(self, file: OpenFile, is_final: bool) -> tuple[list[str], int] | None:
         """Return the header and the bytes before the first row; None when it is not whole yet."""
-        begin = _begin_of(file)
+        begin = file.begin
         data = file.read(begin, self._most_bytes)
         end, _ = self._form.whole(data, 1)
         if not end and len(data) >= self._most_bytes:
@@ -284,61 +258,3 @@ class Follower:
             return self._form.header(data[:end]), begin + end
         except CodecError as error:
             raise SourceError(f"{file.path}: {error}") from error
-
-
-class _File:
-    """An open file. It is closed when nobody refers to it any more: a thread that still reads
-    when its source was cancelled must not find its number taken by another file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._number = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._number)
-        self.inode = os.fstat(self._number).st_ino
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self._number).st_size
-
-    def mark(self) -> object:
-        """Return what changes when somebody has written to it."""
-        found = os.fstat(self._number)
-        return found.st_size, found.st_mtime_ns
-
-    def read(self, offset: int, size: int) -> bytes:
-        return os.pread(self._number, size, offset)
-
-    def digest(self, size: int) -> str:
-        return hashlib.blake2b(self.read(0, size), digest_size=8).hexdigest()
-
-    def goes_on_from(self, at: FilePosition) -> bool:
-        """Say whether it begins with what was done."""
-        return self.size >= at.offset and (not at.head or self.digest(at.head_bytes) == at.head)
-
-
-def _find(folder: Path, at: FilePosition) -> _File | None:
-    """Find the file of a position under another name."""
-    try:
-        with os.scandir(folder) as entries:
-            paths = [Path(e) for e in entries if e.inode() == at.inode and e.is_file()]
-        files = [_File(path) for path in paths]
-    except OSError:
-        return None
-    return next((file for file in files if file.goes_on_from(at)), None)
-
-
-def _begin_of(file: _File) -> int:
-    """Return where the text begins: spreadsheets put a byte order mark in front."""
-    mark = codecs.BOM_UTF8
-    return len(mark) if file.read(0, len(mark)) == mark else 0
-
-
-def _position(
-    file: _File, before: FilePosition, offset: int, *, is_in_long: bool = False
-) -> FilePosition:
-    head, head_bytes = before.head, before.head_bytes
-    if head_bytes < HEAD_BYTES:
-        head_bytes = min(offset, HEAD_BYTES)
-        head = file.digest(head_bytes)
-    return FilePosition(offset, is_in_long, file.inode, head, head_bytes)

@@ -53,11 +53,15 @@ def read_options(
         given: some of them; the others have their defaults.
 
     Raises:
-        ConfigurationError: an option is unknown, or its value makes no sense.
+        ConfigurationError: an option is unknown, its value makes no sense, or the options are
+            another source's.
     """
     if isinstance(given, kind):
         return given
-    assert not isinstance(given, SourceOptions)
+    if isinstance(given, SourceOptions):
+        raise ConfigurationError(
+            f"source {source!r} takes {kind.__name__}, not {type(given).__name__}"
+        )
     options = dict(given or {})
     known = kind.__struct_fields__
     for name in options:

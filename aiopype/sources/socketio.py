@@ -16,7 +16,7 @@ from aiopype.event import Key
 from aiopype.inputs import RawInput
 from aiopype.sources.feed_options import FeedOptions
 from aiopype.sources.feeds import Feed
-from aiopype.sources.http import origin_url
+from aiopype.sources.http import origin_url, read_body
 from aiopype.sources.options import read_options
 
 if TYPE_CHECKING:
@@ -139,6 +139,14 @@ class SocketIOSource(Feed):
 
     # --- hooks
 
+    def open_session(self) -> aiohttp.ClientSession:
+        """Return the session to connect with; called at each start, which closes it.
+
+        For proxies, client certificates and the like. With another one `largest_bytes` does not
+        hold for answers to polls, which the library reads whole.
+        """
+        return aiohttp.ClientSession(response_class=_bounded(self.options.largest_bytes))
+
     async def address(self) -> str:
         """Return the URL to connect to: `source_url`. Called before each attempt."""
         return self.source_url
@@ -180,15 +188,15 @@ class SocketIOSource(Feed):
 
     async def _connect(self, session: aiohttp.ClientSession) -> Any:
         self._owed = []
-        return await self._in_time(self._open())
+        return await self._in_time(self._open(session))
 
-    async def _open(self) -> Session:
+    async def _open(self, http: aiohttp.ClientSession) -> Session:
         from aiopype.sources.socketio_session import Session  # noqa: PLC0415 - of an extra
 
         url = await self.address()
         self._shown = origin_url(URL(url))
         headers = {**self.options.headers, **await self.headers()}
-        connection = Session(self.options, self.clock)
+        connection = Session(self.options, self.clock, http)
         try:
             await connection.open(url, headers, await self.auth())
         except BaseException:
@@ -216,3 +224,13 @@ class SocketIOSource(Feed):
             for event in owed:
                 await session.acknowledge(event)
             owed.clear()
+
+
+def _bounded(largest: int) -> type[aiohttp.ClientResponse]:
+    class Bounded(aiohttp.ClientResponse):
+        async def read(self) -> bytes:
+            if self._body is None:
+                self._body = await read_body(self, largest)
+            return self._body
+
+    return Bounded

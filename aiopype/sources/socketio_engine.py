@@ -11,9 +11,9 @@ from engineio.base_client import connected_clients
 from engineio.exceptions import ConnectionError as Refused
 
 from aiopype.sources.connections import ConnectionLost
-from aiopype.sources.http import read_body, retry_after
+from aiopype.sources.http import retry_after
 
-__all__ = ["Engine", "Log", "lost_by", "open_http"]
+__all__ = ["Engine", "Log", "lost_by"]
 
 #: What the library says when the server's ping does not come.
 _SAID_BETTER = dict.fromkeys(
@@ -53,18 +53,6 @@ class Log:
         self.last = _SAID_BETTER.get(text, text)
 
     error = exception = warning
-
-
-def open_http(largest_bytes: int) -> aiohttp.ClientSession:
-    """Return what the library is to make connections with: it reads answers to polls whole."""
-
-    class Bounded(aiohttp.ClientResponse):
-        async def read(self) -> bytes:
-            if self._body is None:
-                self._body = await read_body(self, largest_bytes)
-            return self._body
-
-    return aiohttp.ClientSession(response_class=Bounded)
 
 
 def lost_by(error: Exception, now: float) -> ConnectionLost:

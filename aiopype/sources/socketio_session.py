@@ -20,7 +20,7 @@ from socketio.packet import Packet
 from aiopype.clock import Clock
 from aiopype.inputs import RawInput
 from aiopype.sources.connections import ConnectionLost
-from aiopype.sources.socketio_engine import Engine, Log, lost_by, open_http
+from aiopype.sources.socketio_engine import Engine, Log, lost_by
 
 if TYPE_CHECKING:
     from aiopype.sources.socketio import SocketIOOptions
@@ -46,13 +46,14 @@ class Session:
     Arguments:
         options: of the source.
         clock: the time of events.
+        http: what to connect with.
     """
 
-    def __init__(self, options: SocketIOOptions, clock: Clock) -> None:
+    def __init__(self, options: SocketIOOptions, clock: Clock, http: aiohttp.ClientSession) -> None:
         self._options = options
         self._clock = clock
         self._log = Log()
-        self._http: aiohttp.ClientSession | None = None
+        self._http = http
         self._engine: Engine | None = None
         self._watch: asyncio.Task[None] | None = None
         self._to_join = set(options.namespaces)
@@ -74,7 +75,6 @@ class Session:
             ConnectionLost: there is no Socket.IO server, or it refuses.
         """
         options = self._options
-        self._http = open_http(options.largest_bytes)
         self._engine = engine = Engine(
             logger=self._log,
             handle_sigint=False,
@@ -152,7 +152,7 @@ class Session:
     async def close(self) -> None:
         """Take leave and close the connection, in 2 seconds at most."""
         engine = self._engine
-        if engine is None or self._http is None:
+        if engine is None:
             return
         try:
             async with asyncio.timeout(END_SECONDS):
@@ -168,7 +168,6 @@ class Session:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             engine.forget()
-            await self._http.close()
 
     # --- what the library calls with each message, and waits for
 

@@ -26,7 +26,7 @@ from aiopype.sources.sse_connection import (
     StreamEnded,
     StreamRefused,
     ask,
-    open_session,
+    probing_session,
     read,
 )
 
@@ -108,6 +108,14 @@ class SSESource(Source):
 
     # --- what a user may override
 
+    def open_session(self) -> aiohttp.ClientSession:
+        """Return the session for one run of `start`, which closes it.
+
+        Called once a start; for client certificates, proxies, another connector. That of aiopype
+        finds out in a minute that the host is gone.
+        """
+        return probing_session()
+
     async def authorize(self, request: Request) -> None:
         """Add to the next request what the server wants to see, such as a token; nothing.
 
@@ -134,7 +142,7 @@ class SSESource(Source):
             StateCorrupt: the position is no id of an event.
         """
         self._last_id()
-        async with open_session() as session:
+        async with self.open_session() as session:
             while True:
                 await self.pace()
                 try:

@@ -18,7 +18,7 @@ __all__ = [
     "StreamEnded",
     "StreamRefused",
     "ask",
-    "open_session",
+    "probing_session",
     "read",
 ]
 
@@ -29,6 +29,9 @@ HEADERS = {"Accept": CONTENT_TYPE, "Accept-Encoding": "identity", "Cache-Control
 
 #: A server that asks for more patience than this, by `retry:` or `Retry-After`, is asked again.
 LONGEST_RETRY_SECONDS = 3_600.0
+
+#: An answer lasts; its headers have a limit of their own.
+_NO_LIMIT = aiohttp.ClientTimeout(total=None)
 
 #: A host that does not answer is found to be gone after a minute.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -53,13 +56,13 @@ class StreamRefused(StreamError):
         self.after_seconds = after_seconds
 
 
-def open_session() -> aiohttp.ClientSession:
-    """Return what requests are made with; whoever asked for it closes it."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(socket_factory=_socket),
-        timeout=aiohttp.ClientTimeout(total=None),
-        auto_decompress=False,
-    )
+def probing_session() -> aiohttp.ClientSession:
+    """Return a session whose connections find out that the host is gone.
+
+    The protocol has no ping: without TCP's probes such a connection would last.
+    """
+    connector = aiohttp.TCPConnector(socket_factory=_socket)
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
 
 async def ask(
@@ -82,6 +85,7 @@ async def ask(
                 params=request.params,
                 headers=request.headers,
                 data=request.body,
+                timeout=_NO_LIMIT,
             )
             if (error := await _fault(response, now)) is None:
                 return response
@@ -128,7 +132,6 @@ async def _fault(response: aiohttp.ClientResponse, now: float) -> StreamError | 
 
 
 def _socket(info: tuple[Any, ...]) -> socket.socket:
-    # The protocol has no ping: without probes a connection to a host that is gone would last.
     made = socket.socket(*info[:3])
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():

@@ -89,10 +89,14 @@ class FakeClock:
             await self._wake()
         self._monotonic = end
 
-    async def jump(self) -> bool:
-        """Go on to the next time at which somebody is woken; say whether there was one."""
+    async def jump(self, unless: Callable[[], object] = lambda: False) -> bool:
+        """Go on to the next time at which somebody is woken; say whether there was one.
+
+        Arguments:
+            unless: what has come true when all that can run now has run; then the clock stays.
+        """
         await self.settle()
-        if self.next_due() is None:
+        if unless() or self.next_due() is None:
             return False
         await self._wake()
         return True

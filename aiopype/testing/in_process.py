@@ -66,9 +66,9 @@ class InProcess:
         self.pipelines.supervisor.stop()
         await self.pipelines.stop_sources()
 
-    async def step(self) -> None:
+    async def step(self, until: Callable[[], object]) -> None:
         """Let the clock go on to what is due next; if nothing is, wait for what is under way."""
-        if not (isinstance(self.clock, FakeClock) and await self.clock.jump()):
+        if not (isinstance(self.clock, FakeClock) and await self.clock.jump(unless=until)):
             await asyncio.sleep(LOOK_SECONDS)
 
     async def settle(self) -> None:

@@ -68,13 +68,14 @@ class OnKafka:
         for source in self.pipelines.sources.values():
             source.clock = self.clock
         address = str(self._settings.broker)
-        self._worker = Worker(self._settings, address, self.pipelines)
-        self._running = asyncio.create_task(self._worker.run(), name="worker under test")
         reader = Reader(address, security=connection_options(self._settings))
         self._reader = await self._opened.enter_async_context(reader)
         topics = [topic for topic, _ in self.pipelines.protocol.graph.subscribed()]
         self._completion = Completion(self._reader, self._settings.group, topics)
+        self._worker = Worker(self._settings, address, self.pipelines)
+        self._running = asyncio.create_task(self._worker.run(), name="worker under test")
         self._watching = asyncio.create_task(self._watch(), name="read the topics of the test")
+        await asyncio.sleep(0)  # only a worker that has begun can be stopped
 
     async def stop(self) -> None:
         """Stop the worker; what it raised is raised."""
@@ -86,7 +87,7 @@ class OnKafka:
             await self._look()
             await self._opened.aclose()
 
-    async def step(self) -> None:
+    async def step(self, until: Callable[[], object]) -> None:
         """Wait a little; raise what the worker, or the reading of its topics, has ended with."""
         await asyncio.sleep(STEP_SECONDS)
         for task in (self._running, self._watching):
@@ -96,7 +97,7 @@ class OnKafka:
     async def settle(self) -> None:
         """Wait until everything that was emitted is handled, and read what came of it."""
         while not await self._completion.is_handled():
-            await self.step()
+            await self.step(lambda: False)
         await self._look()
 
     async def _watch(self) -> None:

@@ -51,8 +51,8 @@ class World(Protocol):
     async def settle(self) -> None:
         """Wait until everything that was emitted is handled."""
 
-    async def step(self) -> None:
-        """Let something happen; raise what the flow has ended with, if it has."""
+    async def step(self, until: Callable[[], object]) -> None:
+        """Let something happen, no more than it takes; raise what the flow has ended with."""
 
 
 class Run:
@@ -110,7 +110,7 @@ class Run:
         Raises:
             ConfigurationError: there is none of that full name.
         """
-        sources = self._world.pipelines.sources
+        sources = {found.name: found for manager in self.managers for found in manager.sources}
         if name not in sources:
             raise ConfigurationError(f"there is no source {name!r}; {nearest(name, sources)}")
         return sources[name]
@@ -124,7 +124,8 @@ class Run:
             ConfigurationError: there is no source of that full name.
         """
         for name in names or self._world.pipelines.sources:
-            self._gate(self.source(name).name).set()
+            if self.source(name).is_owned:  # others have no `start`
+                self._gate(name).set()
 
     async def feed(self, source: str, raw: RawInput) -> None:
         """Have a source `receive` an input; return when all that came of it is handled.
@@ -186,7 +187,7 @@ class Run:
         try:
             async with asyncio.timeout(seconds):
                 while not condition():
-                    await self._world.step()
+                    await self._world.step(lambda: condition() or self._crashed.is_set())
                     if self._crashed.is_set():
                         await self.restart()
         except TimeoutError as error:
@@ -256,7 +257,7 @@ class Run:
 
     async def _do(self, name: str, call: Callable[[Source], Coroutine[Any, Any, None]]) -> None:
         source = self.source(name)
-        await self.until(lambda: name in self._up or source.is_done)
+        await self.until(lambda: name in self._up or source.is_done or not source.is_owned)
         await self._all([call(source)])
         await self._flush(source)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections import deque
@@ -40,8 +41,8 @@ logger = logging.getLogger(__name__)
 #: Events that may wait, and their bytes: some milliseconds of a fast source.
 ROOM, ROOM_BYTES = 5_000, 8 * 1024 * 1024
 
-#: Owners that open at once.
-OPENING = 32
+#: Owners that open, and that write, at once.
+OPENING, WRITING = 32, 64
 
 #: Between two attempts to send the same events.
 RETRY_SECONDS = 1.0
@@ -67,7 +68,9 @@ class Owning:
         states: reads where sources are.
         limits: makes sure that the topics written to exist, and knows what they take.
         progress: counts what was written.
-        opening: how many may open at once: each finds its coordinator and fences its predecessor.
+        opening, writing: how many may do so at once. Those that wait collect more for their next
+            transaction; all at once would be too late, throw their producers away, and make more
+            work for brokers that have too much.
     """
 
     group: str
@@ -78,6 +81,7 @@ class Owning:
     limits: Limits
     progress: Progress
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(OPENING))
+    writing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITING))
 
 
 class _Together(NamedTuple):
@@ -284,7 +288,8 @@ class SourceOutbox:
     def _begin(self, state: SourceState | None) -> None:
         if self._run:
             self._takes = False
-            self._note_fencing(state)
+            if not self._is_new:  # else it has not come to own it, and nobody took it away
+                self._note_fencing(state)
         if self._count:
             logger.warning(
                 "%d events of source %s are dropped: another owner has written meanwhile",
@@ -330,21 +335,24 @@ class SourceOutbox:
             SourceError: another owner has written meanwhile; the source must be started again.
         """
         while True:
-            await self._filled.wait()
+            if not self._is_new:  # else it is still to write that it has begun anew, and to say so
+                await self._filled.wait()
             try:
                 if self._producer is None and await self.open():
                     raise SourceError(
                         "another owner has written meanwhile; it starts again from that one's "
                         "position"
                     )
-                await self._write()
+                async with self._owning.writing:
+                    await self._write()
             except OutputRefused:
                 self.discard()
                 raise
             except DeliveryError as error:
                 self.discard()
                 logger.warning("events of %s wait: %s", self._component, error)
-                await asyncio.sleep(RETRY_SECONDS)
+                # Not all sources of a worker at the same moment.
+                await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))  # noqa: S311
 
     async def _write(self) -> None:
         if not self._waiting:

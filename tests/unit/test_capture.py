@@ -123,7 +123,7 @@ async def test_of_a_transaction_around_inputs_only_what_is_not_made_of_them_is_r
         await feed.receive(frame("b"))
         feed.emit("tick", 2)
 
-    assert [raw.data for _, raw in inputs()] == [b"a", b"b", b"[1]", b"[2]"]
+    assert [raw.data for _, raw in inputs()] == [b"[1]", b"a", b"b", b"[2]"]
 
 
 async def test_a_key_that_is_no_text_is_recorded_too(capture, feed, inputs):

@@ -2,6 +2,7 @@ import importlib.metadata
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -9,6 +10,8 @@ from click.testing import CliRunner
 from aiopype import AsyncFlow, Flow, cli
 from aiopype import broker as embedded
 from aiopype.errors import BrokerError, TargetError
+from aiopype.playback import Replay
+from aiopype.recording import RecordingWriter
 from aiopype.settings import Settings
 
 
@@ -126,6 +129,119 @@ def test_run_sync_starts_an_async_flow_in_process(aiopype, target, started):
     ((run, given),) = started
     assert type(run) is Flow
     assert (run.config, run.name, given) == (flow.config, "quotes", {})
+
+
+# --- run --replay
+
+
+def test_run_plays_a_recording(aiopype, target, started):
+    flow = target(AsyncFlow(object(), "quotes"))
+
+    result = aiopype("run", "quotes.py", "--replay", "a.jsonl", "--speed", "10", "--as", "two")
+
+    assert result.exit_code == 0
+    assert flow.replay == Replay(file=Path("a.jsonl"), speed=10.0, name="two")
+    assert len(started) == 1
+
+
+def test_run_plays_a_recording_in_process(aiopype, target, started):
+    target(AsyncFlow(object(), "quotes"))
+
+    aiopype("run", "quotes.py", "--sync", "--replay", "a.jsonl")
+
+    ((run, _),) = started
+    assert type(run) is Flow
+    assert run.replay == Replay(file=Path("a.jsonl"), speed=1.0)
+
+
+def test_run_without_a_replay_has_none(aiopype, target, started):
+    flow = target(AsyncFlow(object(), "quotes"))
+
+    aiopype("run", "quotes.py")
+
+    assert flow.replay is None
+
+
+@pytest.mark.parametrize(("given", "speed"), [("max", 0.0), ("0", 0.0), ("0.5", 0.5), ("1e3", 1e3)])
+def test_the_speed_of_a_replay(aiopype, target, started, given, speed):
+    flow = target(AsyncFlow(object(), "quotes"))
+
+    aiopype("run", "quotes.py", "--replay", "a.jsonl", "--speed", given)
+
+    assert flow.replay.speed == speed
+
+
+@pytest.mark.parametrize("given", ["-1", "nan", "inf", "fast", "MAX"])
+def test_a_speed_that_is_none_is_a_wrong_use(aiopype, target, started, given):
+    target(AsyncFlow(object(), "quotes"))
+
+    result = aiopype("run", "quotes.py", "--replay", "a.jsonl", "--speed", given)
+
+    assert result.exit_code == 2
+    assert "write a number, 1 as it was recorded, or max" in result.output
+    assert started == []
+
+
+@pytest.mark.parametrize("options", [["--speed", "2"], ["--as", "two"]])
+def test_the_options_of_a_replay_without_one_are_a_wrong_use(aiopype, target, started, options):
+    target(AsyncFlow(object(), "quotes"))
+
+    result = aiopype("run", "quotes.py", *options)
+
+    assert result.exit_code == 2
+    assert "give --replay FILE" in result.output
+
+
+def test_a_name_of_a_replay_in_process_is_a_wrong_use(aiopype, target, started):
+    target(AsyncFlow(object(), "quotes"))
+
+    result = aiopype("run", "quotes.py", "--sync", "--replay", "a.jsonl", "--as", "two")
+
+    assert result.exit_code == 2
+    assert "--as is for a replay on Kafka" in result.output
+
+
+def test_several_workers_play_the_same_recording(aiopype, monkeypatch, tmp_path):
+    file, recording = tmp_path / "cli_replayed.py", tmp_path / "a.jsonl"
+    file.write_text(
+        "from aiopype import AsyncFlow, Manager\n"
+        "class Quotes(Manager):\n"
+        "    name = 'cli_replayed'\n"
+        "class Config:\n"
+        "    FLOWS = ['cli_replayed']\n"
+        "dataflow = AsyncFlow(Config())\n"
+    )
+    RecordingWriter(recording, "cli_replayed", 0.0).close()
+    ran = []
+
+    async def run_workers(commands, *, may_end):
+        ran.append((commands, may_end))
+        return 0
+
+    monkeypatch.setattr(cli, "run_workers", run_workers)
+    result = aiopype(
+        "run", str(file), "--broker", "k:1", "--workers", "2", "--web-port", "0",
+        "--replay", str(recording), "--speed", "max", "--as", "two",
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    ((commands, may_end),) = ran
+    assert may_end
+    for number, command in enumerate(commands, 1):
+        assert command[-4:] == ["--worker-number", str(number), "--web-port", "0"]
+        assert command[-10:-4] == ["--replay", str(recording), "--speed", "0.0", "--as", "two"]
+
+
+def test_several_workers_that_cannot_play_a_recording_are_not_started(
+    aiopype, monkeypatch, target, tmp_path
+):
+    target(AsyncFlow(SimpleNamespace(FLOWS=[]), "quotes"))
+    monkeypatch.setattr(AsyncFlow, "build", lambda self: SimpleNamespace(sources={}))
+
+    result = aiopype("run", "quotes.py", "--workers", "2", "--replay", str(tmp_path / "none"))
+
+    assert result.exit_code == 1
+    assert "No such file" in result.output
 
 
 def test_run_gives_the_target_as_it_was_typed(aiopype, monkeypatch, started):

@@ -12,6 +12,7 @@ from aiopype.dead_letters import (
     emitted_by_user,
     encode,
     letter_of,
+    rejected,
     to_emit,
     unless_deep,
 )
@@ -228,6 +229,37 @@ def test_what_has_no_json_form_is_told_by_its_repr():
 
     assert letter.args == ("1j", "OSError('x')", "<Unshowable>")
     assert letter.kwargs["o"] == "1j"
+
+
+# --- letters of what a source cannot use
+
+
+def test_what_cannot_be_used_is_told_with_its_bytes_and_what_is_the_matter():
+    before = int(time.time() * 1000)
+    try:
+        raise ValueError("no number")
+    except ValueError as error:
+        letter = rejected("m.source", b"\xff\x00", error)
+
+    assert (letter.component, letter.error, letter.message) == (
+        "m.source", "ValueError", "no number",
+    )  # fmt: skip
+    assert "ValueError: no number" in letter.traceback
+    assert (letter.value, letter.value_bytes) == (b"\xff\x00", 2)
+    assert before <= letter.at_ms <= int(time.time() * 1000)
+
+
+def test_what_cannot_be_used_was_handled_by_nobody():
+    letter = rejected("m.source", b"", ValueError())
+
+    assert (letter.subscription, letter.topic, letter.partition, letter.offset) == (None,) * 4
+    assert (letter.key, letter.tries, letter.depth) == (None, 0, 0)
+
+
+def test_a_letter_of_what_cannot_be_used_comes_back_as_it_was():
+    letter = rejected("m.source", b"\xff" * 100, ValueError("no number"))
+
+    assert decoded(encode(letter, 10_000)) == letter
 
 
 # --- depth

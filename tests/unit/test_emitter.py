@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from aiopype.emitter import Outbox, current_outbox
+from aiopype.emitter import Outbox, check_record, current_outbox
 from aiopype.errors import EmitError, OutputTooLarge
 from aiopype.topics import Topic
 
@@ -125,3 +125,32 @@ async def test_the_current_outbox_is_not_seen_by_tasks_beside():
 
     assert seen == [None]
     assert current_outbox.get() is None
+
+
+# --- check_record
+
+
+@pytest.mark.parametrize(
+    ("size", "key", "needs_key"), [(1_000, None, False), (1_000, b"k", True), (0, b"", True)]
+)
+def test_a_record_that_its_topic_takes_is_let_pass(size, key, needs_key):
+    topic = Topic("m.parse", "price")
+    topic.largest, topic.needs_key = 1_000, needs_key
+
+    check_record(topic, key, size)
+
+
+def test_a_record_larger_than_its_topic_takes_is_refused():
+    topic = Topic("m.parse", "price")
+    topic.largest = 1_000
+
+    with pytest.raises(OutputTooLarge, match=r"event m.parse.price has 1,001 bytes"):
+        check_record(topic, b"k", 1_001)
+
+
+def test_a_record_without_a_key_is_refused_where_the_topic_is_compacted():
+    topic = Topic("m.parse", "price")
+    topic.needs_key = True
+
+    with pytest.raises(EmitError, match=r"m.parse.price has no key.* emit it with key="):
+        check_record(topic, None, 1)

@@ -5,13 +5,17 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
 from aiopype import AsyncFlow, Flow, Processor, RestartPolicy, Source
-from aiopype.errors import BrokerError, ConfigurationError, GraphError
+from aiopype.errors import BrokerError, ConfigurationError, GraphError, RecordingError
+from aiopype.inputs import RawInput
+from aiopype.playback import Replay
+from aiopype.recording import EMITTED, RecordingWriter
 
 FLOW = """
 import asyncio
@@ -187,6 +191,61 @@ def test_a_wrong_configuration_starts_nothing(built, endless, begun):
         Flow(config(endless, "no_such_manager")).start()
 
     assert not begun.is_set()
+
+
+# --- a replay
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """Writes a recording of so many events `number` of a source; returns a replay of it."""
+
+    def make(source, *numbers):
+        path = tmp_path / "recording.jsonl"
+        with RecordingWriter(path, "flow", 0.0) as writer:
+            for number in numbers:
+                meta = {"event": "number"}
+                writer.write(source, RawInput(EMITTED, b"[%d]" % number, 0.0, meta))
+        return Replay(file=path, speed=0)
+
+    return make
+
+
+def test_a_recording_is_played_and_ends_the_flow(pipeline, built, recording):
+    name = pipeline()
+    flow = Flow(config(name))
+    flow.replay = recording(f"{name}.source", 7, 8)
+
+    flow.start()
+
+    assert built[name].got == [(7,), (8,)]
+
+
+def test_the_sources_that_a_recording_has_nothing_of_do_nothing(pipeline, built, recording):
+    names = [pipeline(), pipeline()]
+    flow = Flow(config(*names))
+    flow.replay = recording(f"{names[0]}.source", 7)
+
+    flow.start()
+
+    assert [built[name].got for name in names] == [[(7,)], []]
+
+
+def test_a_recording_that_does_not_fit_starts_nothing(endless, begun, recording):
+    flow = Flow(config(endless))
+    flow.replay = recording(f"{endless}.sorce", 7)
+
+    with pytest.raises(RecordingError, match=rf"did you mean {endless}\.source\?"):
+        flow.start()
+
+    assert not begun.is_set()
+
+
+def test_a_flow_in_process_plays_what_the_one_on_kafka_would(recording):
+    flow = AsyncFlow(config(), "quotes")
+    flow.replay = recording("m.source", 7)
+
+    assert flow.in_process().replay is flow.replay
 
 
 # --- being stopped
@@ -475,6 +534,58 @@ def test_a_worker_gets_the_web_port_of_the_command_line(worker, pipeline):
     AsyncFlow(config(pipeline(), BROKER="configured:1", WEB_PORT=7000)).start(web_port=0)
 
     assert worker.made[0].settings.web_port == 0
+
+
+@pytest.mark.parametrize(
+    ("namespace", "replay", "namespaces"),
+    [
+        (None, None, None),
+        ("staging", None, "staging"),
+        (None, Replay(file=Path("a")), "replay"),
+        ("staging", Replay(file=Path("a"), name="two"), "staging.replay.two"),
+    ],
+)
+def test_a_replay_has_a_namespace_of_its_own(pipeline, namespace, replay, namespaces):
+    flow = AsyncFlow(config(pipeline(), NAMESPACE=namespace), "quotes")
+    flow.replay = replay
+
+    settings = flow.settings(broker="k:1")
+
+    assert (settings.namespace, settings.broker) == (namespaces, "k:1")
+    topics = flow.build_for_kafka(settings).protocol.graph.topics()
+    assert all(topic.name == f"{namespaces or ''}.{topic.full_name}".strip(".") for topic in topics)
+
+
+def test_a_replay_of_a_wrong_name_is_refused(pipeline):
+    flow = AsyncFlow(config(pipeline()), "quotes")
+    flow.replay = Replay(file=Path("a"), name="no name")
+
+    with pytest.raises(ConfigurationError, match=r"namespace 'replay\.no name'"):
+        flow.settings()
+
+
+def test_a_worker_that_plays_is_stopped_when_the_replay_is_through(
+    worker, pipeline, recording, monkeypatch
+):
+    from aiopype import completion  # noqa: PLC0415 - it loads aiokafka
+
+    async def until_played(settings, address, pipelines, playback):
+        assert (settings.namespace, address) == ("replay", "configured:1")
+        assert not playback.is_through({})
+
+    async def run(self):
+        while not self.is_stopped:
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(completion, "until_played", until_played)
+    monkeypatch.setattr(FakeWorker, "run", run)
+    name = pipeline()
+    flow = AsyncFlow(config(name, BROKER="configured:1"))
+    flow.replay = recording(f"{name}.source", 7)
+
+    flow.start()
+
+    assert worker.made[0].is_stopped
 
 
 def test_a_wrong_configuration_starts_no_broker(worker, embedded):

@@ -8,6 +8,7 @@ from aiopype.pipelines import Pipelines
 from aiopype.restarts import RestartPolicy
 from aiopype.sources import TopicSource
 from aiopype.states import State
+from aiopype.supervision import Supervisor
 
 #: Restarts without a delay and without an end.
 AT_ONCE = RestartPolicy(first_delay_seconds=0, last_delay_seconds=0, failures=10**9)
@@ -117,13 +118,18 @@ async def test_every_source_of_every_manager_is_started(sources, running, until)
     await until(lambda: all(manager.ticker.starts for manager in built.managers))
 
 
-async def test_the_one_who_starts_hears_of_each_source_before_it_runs(sources):
-    built = Pipelines([sources(Ticker), sources(Ticker)], SyncProtocol())
+async def test_a_source_is_made_ready_before_it_runs(sources, until):
+    built = Pipelines([sources(Ticker)], SyncProtocol())
+    (manager,) = built.managers
     heard = []
 
-    built.start_sources(lambda source: heard.append((source, source.starts)))
+    async def prepare(source):
+        heard.append((source, source.starts))
 
-    assert heard == [(manager.ticker, 0) for manager in built.managers]
+    built.start_source(manager.ticker.name, prepare)
+
+    await until(lambda: manager.ticker.starts)
+    assert heard == [(manager.ticker, 0)]
     await built.stop_sources()
 
 
@@ -186,11 +192,14 @@ async def test_a_source_that_raised_is_started_again(sources, running, until):
     assert built.supervisor.is_running(manager.twice.name)
 
 
-async def test_the_one_who_starts_hears_of_a_source_each_time_it_starts(sources, until):
+async def test_a_source_is_made_ready_each_time_it_starts(sources, until):
     built = Pipelines([sources(Failing, restarts=AT_ONCE)], SyncProtocol())
     heard = []
 
-    built.start_sources(heard.append)
+    async def prepare(source):
+        heard.append(source)
+
+    built.start_source(built.managers[0].failing.name, prepare)
 
     await until(lambda: len(heard) >= 3)
     await built.stop_sources()
@@ -311,11 +320,11 @@ async def test_a_source_that_has_ended_is_not_started_again(sources, running, nu
     built = running(sources(numbers))
     (manager,) = built.managers
     await until(lambda: manager.numbers.is_done)
-    heard = []
+    ended = built.supervisor.status(manager.numbers.name)
 
-    built.start_sources(heard.append)
+    built.start_sources()
 
-    assert heard == []
+    assert built.supervisor.status(manager.numbers.name) is ended
 
 
 async def test_in_process_a_manager_has_ended_when_its_sources_have(sources, running, numbers):
@@ -385,3 +394,66 @@ async def test_a_source_without_an_owner_has_no_task_and_does_not_end_its_manage
     assert not built.managers[0].done
     assert built.supervisor.status(name).state is State.RUNNING
     await built.stop_sources()
+
+
+# --- in place of `start`
+
+
+async def test_what_is_run_of_a_source_can_be_another_thing(sources, until):
+    built = Pipelines([sources(Ticker)], SyncProtocol(), end_with_sources=True)
+    (manager,) = built.managers
+    ran = []
+
+    async def run(source):
+        ran.append(source)
+
+    built.run_source = run
+    built.start_sources()
+
+    await asyncio.wait_for(built.supervisor.none_left(), 5)
+    assert ran == [manager.ticker]
+    assert manager.ticker.is_done
+    assert manager.ticker.starts == 0
+
+
+async def test_a_run_in_place_of_start_is_not_repeated_though_the_manager_always_runs(sources):
+    built = Pipelines([sources(Ticker, run_always=True)], SyncProtocol(), end_with_sources=True)
+    ran = []
+
+    async def run(source):
+        ran.append(source)
+
+    built.run_source = run
+    built.start_sources()
+
+    await asyncio.wait_for(built.supervisor.none_left(), 5)
+    assert len(ran) == 1
+
+
+def test_managers_are_named_or_given_themselves(declare):
+    first, second, third = declare(), declare(), declare()
+
+    built = Pipelines([second, third.name, first], SyncProtocol())
+
+    assert [type(manager) for manager in built.managers] == [second, third, first]
+
+
+def test_of_two_managers_of_one_name_the_given_one_is_built(declare):
+    first = declare(name="twice")
+    declare(name="twice")
+
+    built = Pipelines([first], SyncProtocol())
+
+    assert type(built.managers[0]) is first
+
+
+def test_a_supervisor_of_ones_own_watches(sources):
+    made = []
+
+    def supervise(managers, **options):
+        made.append(Supervisor(managers, **options))
+        return made[-1]
+
+    built = Pipelines([sources()], SyncProtocol(), supervise=supervise)
+
+    assert made == [built.supervisor]

@@ -127,3 +127,29 @@ def test_none_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     while "ended" not in file.read_text():
         assert time.monotonic() < deadline, "it runs on"
         time.sleep(0.02)
+
+
+async def test_a_worker_that_may_end_and_ends_well_is_not_started_again(tmp_path: Path) -> None:
+    commands = [["-c", f"open({str(tmp_path / name)!r}, 'a').write('started')"] for name in "ab"]
+
+    assert await asyncio.wait_for(processes.run_workers(commands, may_end=True), 20) == 0
+
+    assert [starts(tmp_path / name) for name in "ab"] == [1, 1]
+
+
+async def test_a_worker_that_may_end_and_fails_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "AGAIN_SECONDS", 0.01)
+    file = tmp_path / "a"
+    fails_once = (
+        "import sys; from pathlib import Path\n"
+        f"file = Path({str(file)!r}); again = file.exists()\n"
+        "file.open('a').write('started'); sys.exit(0 if again else 3)"
+    )
+
+    assert (
+        await asyncio.wait_for(processes.run_workers([["-c", fails_once]], may_end=True), 20) == 0
+    )
+
+    assert starts(file) == 2

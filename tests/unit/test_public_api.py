@@ -6,6 +6,9 @@ import pytest
 
 import aiopype
 import aiopype.sources
+import aiopype.testing
+
+PUBLIC = [aiopype, aiopype.sources, aiopype.testing]
 
 #: Libraries that only a flow on Kafka needs.
 HEAVY = {"faust", "mode", "aiokafka"}
@@ -33,7 +36,7 @@ CHECK = (
     STATE
     + """
 before = json.loads(json.dumps(state()))
-import aiopype, aiopype.sources, aiopype.cli, aiopype.target
+import aiopype, aiopype.sources, aiopype.cli, aiopype.target, aiopype.testing
 after = json.loads(json.dumps(state()))
 print(json.dumps({key: [before[key], after[key]] for key in before if before[key] != after[key]}))
 """
@@ -76,12 +79,12 @@ def public_names(module):
     ]
 
 
-@pytest.mark.parametrize("module", [aiopype, aiopype.sources], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda m: m.__name__)
 def test_the_public_names_are_those_of_all_in_order(module):
     assert module.__all__ == sorted(public_names(module))
 
 
-@pytest.mark.parametrize("module", [aiopype, aiopype.sources], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda m: m.__name__)
 def test_every_public_name_is_documented(module):
     assert [n for n in module.__all__ if not inspect.getdoc(getattr(module, n))] == []
 
@@ -99,13 +102,14 @@ def test_importing_the_package_does_nothing_else(python):
     assert json.loads(ended.stdout) == {}
 
 
-def test_importing_the_package_loads_nothing_of_kafka(python):
-    code = "import json, sys, aiopype; print(json.dumps([n.split('.')[0] for n in sys.modules]))"
+@pytest.mark.parametrize("module", ["aiopype", "aiopype.testing"])
+def test_importing_the_package_loads_nothing_of_kafka(python, module):
+    code = f"import json, sys, {module}; print(json.dumps([n.split('.')[0] for n in sys.modules]))"
 
     ended = python("-W", "error", "-c", code)
 
     assert ended.returncode == 0, ended.stderr
-    assert set(json.loads(ended.stdout)) & HEAVY == set()
+    assert set(json.loads(ended.stdout)) & {*HEAVY, "pytest"} == set()
 
 
 def test_a_flow_in_process_loads_nothing_of_kafka(python, tmp_path):

@@ -92,3 +92,25 @@ def test_a_million_failures_have_a_delay():
 def test_a_policy_that_makes_no_sense_is_refused(values, text):
     with pytest.raises(ValueError, match=text):
         RestartPolicy(**values)
+
+
+def test_what_is_hopeless_goes_into_quarantine_whatever_is_left_of_its_budget():
+    budget = Budget(RestartPolicy(), 0)
+
+    assert budget.fail(1, at_once=True) == Restart(300, is_quarantine=True)
+
+
+def test_after_a_quarantine_at_once_the_next_failure_is_a_longer_one():
+    budget = Budget(RestartPolicy(), 0)
+    budget.fail(1, at_once=True)
+    budget.start(301)
+
+    assert budget.fail(302) == Restart(600, is_quarantine=True)
+
+
+def test_what_ran_well_after_a_quarantine_at_once_has_its_whole_budget():
+    budget = Budget(RestartPolicy(), 0)
+    budget.fail(1, at_once=True)
+    budget.start(301)
+
+    assert budget.fail(601) == Restart(1, is_quarantine=False)

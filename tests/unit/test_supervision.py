@@ -3,6 +3,13 @@ import logging
 
 import pytest
 
+from aiopype.errors import (
+    CircuitOpen,
+    SourceError,
+    SourceFenced,
+    SourceSilent,
+    StateCorrupt,
+)
 from aiopype.restarts import RestartPolicy
 from aiopype.states import State
 from aiopype.supervision import Supervisor, stop_task
@@ -289,6 +296,24 @@ def test_what_a_source_raises_when_its_manager_is_down_costs_it_nothing(supervis
 
     assert "source 'a.source' is restarting, and: tidying up" in caplog.text
     assert supervisor.is_running("a.source")
+
+
+@pytest.mark.parametrize("hopeless", [CircuitOpen, SourceFenced, StateCorrupt])
+def test_a_source_whose_failure_is_hopeless_is_in_quarantine_at_once(supervisor, time, hopeless):
+    supervisor.fail("a.source", hopeless("mine"), "what")
+
+    assert supervisor.status("a.source").state is State.QUARANTINED
+    assert supervisor.status("a.source").again_seconds == 1e9 + time.now + 300
+    assert supervisor.is_running("a")
+    time.pass_by(300)
+    assert supervisor.is_running("a.source")
+
+
+@pytest.mark.parametrize("error", [SourceError, SourceSilent, LookupError])
+def test_a_source_whose_failure_is_not_is_started_again_soon(supervisor, error):
+    supervisor.fail("a.source", error("mine"), "what")
+
+    assert supervisor.status("a.source").state is State.RESTARTING
 
 
 def test_a_source_that_comes_again_to_this_worker_has_a_new_budget(supervisor, time):

@@ -436,6 +436,128 @@ async def test_a_blocking_handler_does_not_block_the_loop_of_its_source(source, 
     assert second is threading.main_thread()
 
 
+# --- positions
+
+
+def test_in_process_a_source_has_one_owner_ever(source):
+    assert source.epoch == 1
+
+
+def test_a_position_counts_when_its_event_has_run_to_its_end(source, protocol):
+    seen = []
+    source.on("number", Asking("m.asking", protocol, seen).ask)
+
+    source.checkpoint(1)
+    assert protocol._positions == {}
+    source.emit("number", 1)
+
+    assert seen == [{}]
+    assert protocol._positions == {"m.source": b"1"}
+
+
+async def test_a_position_counts_when_its_awaited_event_has_run_to_its_end(source, protocol):
+    seen = []
+    source.on("number", Asking("m.asking", protocol, seen).ask_later)
+
+    source.checkpoint(1)
+    await source.emit_async("number", 1)
+
+    assert seen == [{}]
+    assert protocol._positions == {"m.source": b"1"}
+
+
+class Asking(Processor):
+    """Notes the positions that count while its handler runs."""
+
+    def __init__(self, name, protocol, seen):
+        super().__init__(name, protocol)
+        self.seen = seen
+
+    def ask(self, number):
+        self.seen.append(dict(self.handler._positions))
+
+    async def ask_later(self, number):
+        await asyncio.sleep(0)
+        self.ask(number)
+
+
+async def test_a_position_that_no_event_followed_is_forgotten_when_its_source_failed(
+    source, protocol
+):
+    source.checkpoint(1)
+    await source.emit_async("number", 1)
+    source.checkpoint(2)
+    assert source.position == 2
+
+    protocol.forget("m.source")
+
+    assert source.position == 1
+
+
+async def test_a_flush_keeps_a_position_that_no_event_follows(source, protocol):
+    source.checkpoint(1)
+    await source.flush()
+
+    protocol.forget("m.source")
+
+    assert source.position == 1
+
+
+async def test_a_flush_without_a_position_is_nothing(source):
+    await source.flush()
+
+    assert source.position is None
+
+
+async def test_a_transaction_runs_each_of_its_events_to_its_end_then_keeps_its_position(
+    source, splitter, sink, protocol
+):
+    seen = []
+    source.on("number", splitter.halve_later)
+    splitter.on("half", sink.take)
+    source.on("number", Asking("m.asking", protocol, seen).ask)
+
+    async with source.transaction():
+        source.checkpoint(2)
+        source.emit("number", 1)
+        source.emit("number", 2, key="k")
+        assert sink.got == []
+
+    assert sink.got == [(1,), (1,), (2,), (2,)]
+    assert seen == [{}, {}]
+    assert source.position == 2
+
+
+async def test_a_position_given_before_a_transaction_belongs_to_it(source, protocol):
+    source.checkpoint(1)
+    async with source.transaction():
+        source.emit("number", 1)
+
+    protocol.forget("m.source")
+
+    assert source.position == 1
+
+
+async def test_a_position_of_a_transaction_is_later_than_the_one_before(source, protocol):
+    source.checkpoint(1)
+    async with source.transaction():
+        source.checkpoint(2)
+
+    await source.flush()
+
+    assert source.position == 2
+
+
+async def test_the_keys_of_a_transaction_are_handed_down(source, sink, trace):
+    source.on("number", sink.take)
+
+    async with source.transaction():
+        source.emit("number", 1, key=7)
+        source.emit("number", 2)
+
+    assert [key for _, key, _ in trace] == [b"7", None]
+
+
 # --- once
 
 

@@ -53,6 +53,24 @@ def test_a_source_has_not_ended_before_it_is_said_to(protocol):
 
 
 @PROTOCOLS
+def test_a_source_that_had_ended_can_be_run_again(protocol):
+    wiring = protocol()
+    wiring.end("m.source")
+    wiring.end("m.other")
+
+    wiring.begin("m.source")
+    wiring.begin("m.never_ended")
+
+    assert not wiring.is_done("m.source")
+    assert wiring.is_done("m.other")
+
+
+@PROTOCOLS
+def test_a_position_that_was_never_given_can_be_forgotten(protocol):
+    protocol().forget("m.source")
+
+
+@PROTOCOLS
 def test_a_frozen_wiring_takes_no_component_and_no_subscription(protocol, collector):
     wiring = protocol()
     sink = collector("m.sink", wiring)

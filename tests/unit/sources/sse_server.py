@@ -83,6 +83,14 @@ class Server:
         await self.closing.wait()
         return response
 
+    async def late(self, request):
+        response = web.StreamResponse(headers={"Content-Type": TYPE})
+        await response.prepare(request)
+        await asyncio.sleep(0.1)
+        await response.write(b"data: 1\n\n")
+        await self.closing.wait()
+        return response
+
     async def broken_off(self, request):
         response = web.StreamResponse(headers={"Content-Type": TYPE})
         await response.prepare(request)

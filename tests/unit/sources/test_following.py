@@ -1,14 +1,14 @@
 import os
 import tracemalloc
-import weakref
 
 import msgspec
 import pytest
 
 from aiopype.errors import SourceError
 from aiopype.sources import following
-from aiopype.sources.following import FilePosition, Follower
+from aiopype.sources.following import Follower
 from aiopype.sources.lines import Csv, JsonLines
+from aiopype.sources.open_file import FilePosition, OpenFile
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_file_that_has_nothing_new_is_not_read(reading, append, monkeypatch):
     append(b"1\n2")
     one = reading().look()
     reads = []
-    monkeypatch.setattr(following._File, "read", lambda *arguments: reads.append(arguments))
+    monkeypatch.setattr(OpenFile, "read", lambda *arguments: reads.append(arguments))
 
     one.look()
 
@@ -458,20 +458,3 @@ def test_a_file_with_the_inode_of_another_one_is_not_taken_for_it(reading, appen
     path.write_bytes(b"y" * 2_000 + b"\n2\n")  # the same inode
 
     assert reading(at=at).look().data == b"y" * 2_000 + b"\n2\n"
-
-
-# --- its file
-
-
-def test_the_file_is_closed_when_nobody_reads_it_any_more(reading, append):
-    append(b"1\n")
-    one = reading().look()
-    file = weakref.ref(one.follower._file)
-    number = one.follower._file._number
-    os.fstat(number)
-
-    del one
-
-    assert file() is None
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(number)

@@ -240,8 +240,11 @@ ERRORS = {
     "not_gzip": (aiohttp.ClientError, "gzip"),
 }
 
-#: Little time, little room.
-IMPATIENT = {"answer_seconds": 0.1, "answer_bytes": 200_000, "redirects": 2}
+
+def impatient(mode):
+    """Little room, and little time where that is what runs out."""
+    seconds = 0.1 if mode in {"never", "slow"} else 5
+    return {"answer_seconds": seconds, "answer_bytes": 200_000, "redirects": 2}
 
 
 @pytest.mark.parametrize("mode", ERRORS)
@@ -249,7 +252,7 @@ async def test_after_an_error_it_goes_on(polling, api, until, mode, caplog):
     # aiohttp asks once more of itself when a connection is dropped.
     times = {"round_and_round": 3, "dropped": 2}.get(mode, 1)
     api.modes = [mode] * times + ["good"]
-    run = polling(**IMPATIENT)
+    run = polling(**impatient(mode))
 
     await until(lambda: run.got)
     assert run.got[0] == (PRICE, ISO_DATE)
@@ -263,7 +266,7 @@ async def test_after_an_error_it_goes_on(polling, api, until, mode, caplog):
 async def test_too_many_errors_in_a_row_open_the_circuit(polling, api, mode, expected):
     error, text = expected
     api.modes = [mode]
-    run = polling(exception_threshold=2, **IMPATIENT)
+    run = polling(exception_threshold=2, **impatient(mode))
 
     with pytest.raises(CircuitOpen, match=text) as raised:
         await asyncio.wait_for(run.task, 10)

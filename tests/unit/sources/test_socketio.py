@@ -2,6 +2,7 @@ import asyncio
 import json
 import tracemalloc
 
+import aiohttp
 import pytest
 from engineio.base_client import connected_clients
 
@@ -186,6 +187,17 @@ async def test_headers_and_auth_may_be_made_for_each_connection(server, listenin
     ]
 
 
+async def test_the_session_to_connect_with_may_be_another(server, listening, got, until):
+    class Proxied(SocketIOSource):
+        def open_session(self):
+            return aiohttp.ClientSession(headers={"X-Session": "mine"})
+
+    listening(server.url, Proxied)
+
+    await until(lambda: got["connected"])
+    assert server.connected[0][2]["HTTP_X_SESSION"] == "mine"
+
+
 # --- to the server
 
 
@@ -366,7 +378,9 @@ async def test_another_worker_knows_the_gap_too(server, listening, got, until):
     listening(server.url, protocol=other)
 
     await until(lambda: got["gap"])
-    assert got["gap"][0][0]["reason"] == "the source did not run"
+    place = json.loads(protocol.position("m.source"))
+    assert got["gap"][0][0]["from"] == place["at"]
+    assert got["disconnected"] == []
 
 
 async def test_a_back_fill_comes_before_what_is_live(server, listening, got, until):
@@ -495,14 +509,16 @@ async def test_a_poll_that_is_too_large_is_not_read(server, listening, got):
 
 async def test_a_connection_that_has_died_is_closed(raw_server):
     server = await raw_server(is_silent, ping_seconds=0.05)
-    session = socketio_session.Session(SocketIOOptions(heartbeat_timeout=0.05), SYSTEM_CLOCK)
-    try:
-        await session.open(server.url, {}, None)
-        await session.joined()
-        with pytest.raises(ConnectionLost, match="no ping of the server in time"):
-            await session.read()
-    finally:
-        await session.close()
+    options = SocketIOOptions(heartbeat_timeout=0.05)
+    async with aiohttp.ClientSession() as http:
+        session = socketio_session.Session(options, SYSTEM_CLOCK, http)
+        try:
+            await session.open(server.url, {}, None)
+            await session.joined()
+            with pytest.raises(ConnectionLost, match="no ping of the server in time"):
+                await session.read()
+        finally:
+            await session.close()
 
     assert session._engine.ws.closed
 

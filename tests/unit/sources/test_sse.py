@@ -5,6 +5,7 @@ import re
 import socket
 import tracemalloc
 
+import aiohttp
 import pytest
 
 from aiopype import SyncProtocol
@@ -327,6 +328,20 @@ async def test_each_request_is_authorized_anew(following, server, until):
         "Bearer 2 True",
         "Bearer 3 False",
     ]
+
+
+async def test_the_session_to_ask_with_may_be_another(following, server, sink, until):
+    class Proxied(SSESource):
+        def open_session(self):
+            limit = aiohttp.ClientTimeout(total=0.05)
+            return aiohttp.ClientSession(headers={"X-Session": "mine"}, timeout=limit)
+
+    server.modes = ["late"]
+    following(Proxied)
+
+    await until(lambda: sink)  # its limit is none for a stream
+    assert server.requests[0].headers["X-Session"] == "mine"
+    assert len(server.requests) == 1
 
 
 async def test_redirects_are_followed(following, server, sink, until):

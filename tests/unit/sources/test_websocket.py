@@ -2,6 +2,7 @@ import asyncio
 import json
 import logging
 
+import aiohttp
 import pytest
 
 from aiopype.errors import ConfigurationError
@@ -120,6 +121,20 @@ async def test_headers_and_subprotocols_are_offered(follow, until):
     assert connection.request.headers["X-Client"] == "a"
     assert connection.request.headers["Authorization"] == "Bearer fresh"
     assert connection.subprotocol == "v2"
+
+
+async def test_the_session_can_be_one_of_the_users_own(follow, until):
+    class Proxied(WebsocketSource):
+        def open_session(self):
+            sessions.append(aiohttp.ClientSession(headers={"X-From": "here"}))
+            return sessions[-1]
+
+    sessions = []
+    async with Server(stays).running() as server, running(follow(server.url, Proxied)):
+        await until(lambda: server.connections)
+
+    assert server.connections[0].request.headers["X-From"] == "here"
+    assert sessions[0].closed
 
 
 async def test_the_address_can_be_another_one_each_time(recorder, until):

@@ -142,7 +142,7 @@ async def test_a_source_that_was_stopped_or_moved_has_a_gap_too(recorder, until)
     (gap,) = gaps_of(recorder)
     assert gap["from"] == before["at"]
     assert gap["position"] == 1
-    assert gap["reason"] == "the source did not run"
+    assert gap["reason"] == "the source was started anew"
 
 
 async def test_after_a_gap_the_place_is_its_end(recorder, until):
@@ -379,7 +379,7 @@ async def test_a_backfill_that_fails_for_good_leaves_the_gap_and_live_goes_on(
     assert "failed 3 times, the gap stays: OSError: busy" in caplog.text
 
 
-async def test_an_item_that_does_not_come_is_an_error(recorder, until):
+async def test_an_item_that_does_not_come_is_an_error(recorder, until, caplog):
     async def hangs():
         try:
             await asyncio.sleep(60)
@@ -396,6 +396,7 @@ async def test_an_item_that_does_not_come_is_an_error(recorder, until):
 
     assert ended == [True]
     assert gaps_of(recorder)[0]["filled"] is False
+    assert "the gap stays: TimeoutError: nothing came for 0.05 s" in caplog.text
 
 
 async def test_a_time_limit_of_the_backfill_itself_is_told_as_it_is(recorder, until, caplog):
