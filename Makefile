@@ -20,7 +20,7 @@ setup: .venv/.ready ## prepare .venv, run nothing
 	fi
 	@touch $@
 
-demo: .venv/.ready ## thirteen years of a stock's prices through Kafka into a CSV
+demo: .venv/.ready ## prices over REST and trades over a websocket, through Kafka into CSV files
 	@$(BIN)/python -m aiopype.demo
 
 test: .venv/.ready ## lint, format, layers, types, then the tests

@@ -175,6 +175,10 @@ def playing(
         speed = replay.speed
         playback = Playback(recording, pipelines.sources, speed=speed, in_order=in_order)
         pipelines.run_source = playback.run
+        logger.info(
+            "playing %s: %d inputs of %d sources, recorded of flow %s",
+            replay.file, len(recording), len(recording.sources), recording.flow,
+        )  # fmt: skip
         yield playback
 
 

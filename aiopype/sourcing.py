@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from aiopype.errors import DeliveryError, EmitError, OwnershipLost
+from aiopype.errors import DeliveryError, EmitError, OutputRefused, OwnershipLost
 from aiopype.ownership import Wish
 from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
@@ -74,7 +74,7 @@ class Sources:
         if self._work is not None:
             await stop_task(self._work, 1.0)
             self._work = None
-        await self._give_up(list(self._outboxes))
+        await self._give_up(self._outboxes.keys() | self._running.keys())
 
     # --- what is said from outside
 
@@ -117,11 +117,7 @@ class Sources:
             await self._adjust()
 
     async def _adjust(self) -> None:
-        wanted = {
-            name
-            for name in self._assigned
-            if self._has_lease and not self._wishes.get(name, NOTHING).is_paused
-        }
+        wanted = self._wanted()
         again = {
             name
             for name, restart in self._running.items()
@@ -137,10 +133,17 @@ class Sources:
             await self._give_up(others)
             if others:
                 self._on_given_up()
-        for name in sorted(wanted - self._running.keys()):
+        # The group may have said something else meanwhile.
+        for name in sorted(self._wanted() - self._running.keys()):
             self._running[name] = self._wishes.get(name, NOTHING).restart
             self._protocol.progress.sources.add(name)
             self._pipelines.start_source(name, self._prepare)
+
+    def _wanted(self) -> set[str]:
+        """Return the sources that shall run here now."""
+        if not self._has_lease:
+            return set()
+        return {n for n in self._assigned if not self._wishes.get(n, NOTHING).is_paused}
 
     async def _stop_running(self, names: Iterable[str]) -> None:
         names = sorted(names)
@@ -201,6 +204,8 @@ class Sources:
             except OwnershipLost:
                 # The group says soon whose it is; this run is cancelled then.
                 await asyncio.sleep(RETRY_SECONDS)
+            except OutputRefused:
+                raise
             except DeliveryError as error:
                 logger.warning("source %s waits: %s", name, error)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -1,39 +1,39 @@
-"""The demo's program: a source, two branches behind it, and a CSV file at the end of each.
+"""The demo's program: a REST API and a websocket, and a CSV file at the end of each branch.
 
     source --data--> prices    --price--> price_file  (aapl.csv)
                 `--> busy_days --busy---> busy_file   (busy.csv)
 
-`aiopype run aiopype.demo.flow:dataflow` runs it as any other flow, until Ctrl-C;
-`python -m aiopype.demo` runs it once over all days and checks the files.
+    feed --message-------> tape     --trade--> trade_file  (trades.csv)
+       `--disconnected --> feed_log
+       `--gap------------> feed_log --gap----> gap_file    (gaps.csv)
+
+`aiopype run aiopype.demo.flow:dataflow` runs it as any other flow, until Ctrl-C, and the next time
+goes on where it was: its sources ask for what they do not have. With `--workers 2` and a `kill -9`
+of the worker that has the feed the other one takes it over, and fills the gap.
+`python -m aiopype.demo` runs it from the beginning, over all days and trades, and checks the files.
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
 
-from aiohttp import ClientResponseError
-
-from aiopype import AsyncFlow, Manager, Processor
-from aiopype.demo.days import read_days
-from aiopype.demo.server import CLOSED, quote_server
+from aiopype import AsyncFlow, Manager
+from aiopype.demo.csv_output import CSVOutput
+from aiopype.demo.quotes import BusyDays, Prices, QuoteSource
+from aiopype.demo.trades import FeedLog, Tape, TradeFeed
 from aiopype.emitter import MessageHandler
-from aiopype.sources import RestSource
 
 __all__ = [
     "BUSY_FILE",
-    "BUSY_SHARES",
     "DATA_DIR",
+    "GAP_FILE",
+    "OPENED_FILE",
     "PRICE_FILE",
+    "TRADE_FILE",
     "AaplManager",
-    "BusyDays",
-    "CSVOutput",
     "FlowConfig",
-    "Prices",
-    "QuoteSource",
+    "TradesManager",
     "dataflow",
 ]
 
@@ -42,99 +42,11 @@ DATA_DIR = Path(os.environ.get("AIOPYPE_DATA_DIR") or ".aiopype").absolute() / "
 
 PRICE_FILE = DATA_DIR / "aapl.csv"
 BUSY_FILE = DATA_DIR / "busy.csv"
+TRADE_FILE = DATA_DIR / "trades.csv"
+GAP_FILE = DATA_DIR / "gaps.csv"
 
-#: A day with more shares traded is a busy one.
-BUSY_SHARES = 50_000_000
-
-
-class QuoteSource(RestSource):
-    """Polls quotes until the market closes for good.
-
-    It brings the server along, so it knows the URL only when it starts. One that polls a server
-    out there gives the URL to `__init__`, and is done.
-    """
-
-    def __init__(self, name: str, handler: MessageHandler, symbol: str) -> None:
-        super().__init__(name, handler, "", {"request_interval": 0.005})
-        self.symbol = symbol
-
-    async def start(self) -> None:
-        """Serve and poll all days, from the first: what is known already, the outputs skip."""
-        async with quote_server(read_days()) as server:
-            self.url = f"{server}/webservice/v1/symbols/{self.symbol}/quote?format=json&view=detail"
-            with suppress(_MarketClosed):
-                await super().start()
-
-    async def error_handler(self, error: Exception) -> None:
-        """End the source when the market has closed; any other error is as for every source."""
-        if isinstance(error, ClientResponseError) and error.status == CLOSED:
-            raise _MarketClosed
-        await super().error_handler(error)
-
-
-class _MarketClosed(Exception):
-    """There will be no more quotes."""
-
-
-class Prices(Processor):
-    """Takes day and price from a quote."""
-
-    def handle(self, data: Any, time: str) -> None:
-        """Emit `price(day, price)`."""
-        fields = _fields(data)
-        self.emit("price", _day(fields), float(fields["price"]))
-
-
-class BusyDays(Processor):
-    """Picks the days on which many shares were traded."""
-
-    def handle(self, data: Any, time: str) -> None:
-        """Emit `busy(day, shares)`, or nothing."""
-        fields = _fields(data)
-        shares = int(fields["volume"])
-        if shares > BUSY_SHARES:
-            self.emit("busy", _day(fields), shares)
-
-
-def _fields(data: Any) -> dict[str, str]:
-    fields: dict[str, str] = data["list"]["resources"][0]["resource"]["fields"]
-    return fields
-
-
-def _day(fields: dict[str, str]) -> str:
-    return fields["utctime"][:10]
-
-
-class CSVOutput(Processor):
-    """Appends events to a CSV file, a row each, and never one twice.
-
-    An event may come again: after a crash, a rebalance, a retry. The file itself tells which rows
-    it has; an attribute would not know what was written before a restart, or by the worker that
-    had the partition before.
-    """
-
-    def __init__(self, name: str, handler: MessageHandler, file: Path, column: str) -> None:
-        super().__init__(name, handler)
-        self.file = file
-        self.column = column
-
-    def write(self, time: str, value: int | float) -> None:
-        """Append a row, unless its time is not later than that of the last one."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a+", newline="") as file:
-            writer = csv.writer(file, delimiter=";", lineterminator="\n")
-            if file.tell() == 0:
-                writer.writerow(["time", self.column])
-            elif time <= _last_time(file):
-                return
-            writer.writerow([time, value])
-
-
-def _last_time(file: TextIO) -> str:
-    """Return the time of the last row of a file that is open at its end; the header is no row."""
-    file.seek(max(0, file.tell() - 100))  # longer than any row
-    last, _, _ = file.read().splitlines()[-1].partition(";")
-    return "" if last == "time" else last
+#: Keeps when the exchange has opened.
+OPENED_FILE = DATA_DIR / "opened"
 
 
 class AaplManager(Manager):
@@ -148,8 +60,8 @@ class AaplManager(Manager):
         self.source = QuoteSource(named("source"), handler, "AAPL")
         self.prices = Prices(named("prices"), handler)
         self.busy_days = BusyDays(named("busy_days"), handler)
-        self.price_file = CSVOutput(named("price_file"), handler, PRICE_FILE, "price")
-        self.busy_file = CSVOutput(named("busy_file"), handler, BUSY_FILE, "shares")
+        self.price_file = CSVOutput(named("price_file"), handler, PRICE_FILE, ("time", "price"))
+        self.busy_file = CSVOutput(named("busy_file"), handler, BUSY_FILE, ("time", "shares"))
 
         self.source.on("data", self.prices.handle)
         self.source.on("data", self.busy_days.handle)
@@ -157,10 +69,32 @@ class AaplManager(Manager):
         self.busy_days.on("busy", self.busy_file.write)
 
 
+class TradesManager(Manager):
+    """Trades as they happen, and the gaps in what was heard of them, each into a file."""
+
+    name = "trades"
+
+    def __init__(self, handler: MessageHandler) -> None:
+        super().__init__(handler)
+        named = self.build_processor_name
+        self.feed = TradeFeed(named("feed"), handler, OPENED_FILE)
+        self.tape = Tape(named("tape"), handler)
+        self.feed_log = FeedLog(named("feed_log"), handler)
+        self.trade_file = CSVOutput(named("trade_file"), handler, TRADE_FILE, ("number", "price"))
+        gap_columns = ("after", "seconds", "trades")
+        self.gap_file = CSVOutput(named("gap_file"), handler, GAP_FILE, gap_columns)
+
+        self.feed.on("message", self.tape.handle)
+        self.feed.on("disconnected", self.feed_log.lost)
+        self.feed.on("gap", self.feed_log.back)
+        self.tape.on("trade", self.trade_file.write)
+        self.feed_log.on("gap", self.gap_file.write)
+
+
 class FlowConfig:
     """What to run, and where it keeps its files."""
 
-    FLOWS = ("aapl",)
+    FLOWS = ("aapl", "trades")
     NAME = "demo"
     DATA_DIR = DATA_DIR
 

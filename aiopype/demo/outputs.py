@@ -9,9 +9,11 @@ from itertools import zip_longest
 from pathlib import Path
 
 from aiopype.demo.days import Day
-from aiopype.demo.flow import BUSY_FILE, BUSY_SHARES, PRICE_FILE
+from aiopype.demo.exchange import Trade
+from aiopype.demo.flow import BUSY_FILE, GAP_FILE, PRICE_FILE, TRADE_FILE
+from aiopype.demo.quotes import BUSY_SHARES
 
-__all__ = ["Output", "Row", "outputs_of"]
+__all__ = ["Gaps", "Output", "Outputs", "Row", "outputs_of"]
 
 Row = Sequence[str]
 
@@ -34,12 +36,12 @@ class Output:
 
     def rows(self) -> list[Row]:
         """Return the rows that are written by now, whole ones only."""
-        return self._lines()[1:]
+        return _lines(self.file)[1:]
 
     def fault(self) -> str | None:
         """Say where the file first differs from what must be in it; None when nowhere."""
         due = [self.columns, *self.expected]
-        for number, (found, wanted) in enumerate(zip_longest(self._lines(), due), start=1):
+        for number, (found, wanted) in enumerate(zip_longest(_lines(self.file), due), start=1):
             if found is None:
                 return f"{self.file} ends before line {number}, {_text(wanted)}"
             if wanted is None:
@@ -48,23 +50,66 @@ class Output:
                 return f"line {number} of {self.file} is {_text(found)}, not {_text(wanted)}"
         return None
 
-    def _lines(self) -> list[Row]:
-        try:
-            text = self.file.read_text()
-        except FileNotFoundError:
-            return []
-        whole, _, _ = text.rpartition("\n")
-        return list(csv.reader(whole.splitlines(), delimiter=";"))
+
+@dataclass(frozen=True)
+class Gaps:
+    """The file that tells of the feed's gaps; how many there are is not known before.
+
+    Attributes:
+        file: where it is.
+    """
+
+    file: Path
+
+    def rows(self) -> list[Row]:
+        """Return those that are written by now: after which trade, seconds, trades filled in."""
+        return _lines(self.file)[1:]
+
+    def fault(self) -> str | None:
+        """Say what is wrong; None when nothing is."""
+        return None if self.rows() else f"{self.file} has no gap, though each run cuts the feed off"
 
 
-def outputs_of(days: Sequence[Day]) -> tuple[Output, Output]:
-    """Return the files of prices and of busy days that the flow makes of these days."""
+@dataclass(frozen=True)
+class Outputs:
+    """All that the flow writes: a row for each day, busy day, trade and gap."""
+
+    prices: Output
+    busy: Output
+    trades: Output
+    gaps: Gaps
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where they are."""
+        return self.prices.file, self.busy.file, self.trades.file, self.gaps.file
+
+    def faults(self) -> list[str]:
+        """Say what is incomplete or wrong."""
+        outputs = (self.prices, self.busy, self.trades, self.gaps)
+        return [fault for output in outputs if (fault := output.fault()) is not None]
+
+
+def outputs_of(days: Sequence[Day], trades: Sequence[Trade]) -> Outputs:
+    """Return the files that the flow makes of these days and trades."""
     prices = [(day.date, day.close) for day in days]
     busy = [(day.date, day.volume) for day in days if int(day.volume) > BUSY_SHARES]
-    return (
-        Output("aapl.prices.price", PRICE_FILE, ("time", "price"), prices),
-        Output("aapl.busy_days.busy", BUSY_FILE, ("time", "shares"), busy),
+    traded = [(str(trade.number), str(trade.price)) for trade in trades]
+    return Outputs(
+        prices=Output("aapl.prices.price", PRICE_FILE, ("time", "price"), prices),
+        busy=Output("aapl.busy_days.busy", BUSY_FILE, ("time", "shares"), busy),
+        trades=Output("trades.tape.trade", TRADE_FILE, ("number", "price"), traded),
+        gaps=Gaps(GAP_FILE),
     )
+
+
+def _lines(file: Path) -> list[Row]:
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        return []
+    whole, _, _ = text.rpartition("\n")
+    return list(csv.reader(whole.splitlines(), delimiter=";"))
 
 
 def _text(row: Row) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from aiopype.demo.outputs import Output
+from aiopype.demo.outputs import Outputs
 
 __all__ = ["watching"]
 
@@ -17,8 +17,7 @@ TELL_SECONDS = 2.0
 
 @contextmanager
 def watching(
-    prices: Output,
-    busy: Output,
+    outputs: Outputs,
     stop: Callable[[], None],
     limit_seconds: float,
     say: Callable[[str], None],
@@ -29,8 +28,7 @@ def watching(
     known what must come, so `stop` is called, once, when it is there, or when the time is over.
 
     Arguments:
-        prices: the file with a row for each day.
-        busy: the other branch's.
+        outputs: the files.
         stop: ends the flow; called from the thread.
         limit_seconds: after this much time the flow is ended as it is.
         say: takes a line for a person, every two seconds; called from the thread.
@@ -40,15 +38,13 @@ def watching(
     def watch() -> None:
         began = told = time.monotonic()
         while not left.wait(LOOK_SECONDS):
-            rows, picked = prices.rows(), busy.rows()
-            complete = len(rows) >= len(prices.expected) and len(picked) >= len(busy.expected)
+            progress = _Progress(outputs)
             now = time.monotonic()
-            if rows and (complete or now - told >= TELL_SECONDS):
+            if progress.is_begun and (progress.is_complete or now - told >= TELL_SECONDS):
                 told = now
-                last = "  ".join(f"{field:>8}" for field in rows[-1])
-                say(f"  {last}   {len(rows):5,} days, {len(picked):3} busy")
-            if complete or now - began >= limit_seconds:
-                if not complete:
+                say(str(progress))
+            if progress.is_complete or now - began >= limit_seconds:
+                if not progress.is_complete:
                     say(f"Not complete after {limit_seconds:g} s; ending it as it is.")
                 stop()
                 return
@@ -60,3 +56,24 @@ def watching(
     finally:
         left.set()
         thread.join()
+
+
+class _Progress:
+    """What is in the files at a moment."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self._prices = outputs.prices.rows()
+        self._busy = outputs.busy.rows()
+        self._trades = outputs.trades.rows()
+        self.is_begun = bool(self._prices)
+        self.is_complete = (
+            len(self._prices) >= len(outputs.prices.expected)
+            and len(self._busy) >= len(outputs.busy.expected)
+            and len(self._trades) >= len(outputs.trades.expected)
+            and bool(outputs.gaps.rows())
+        )
+
+    def __str__(self) -> str:
+        last = "  ".join(f"{field:>8}" for field in self._prices[-1])
+        days, busy, trades = len(self._prices), len(self._busy), len(self._trades)
+        return f"  {last}   {days:5,} days, {busy:3} busy   {trades:5,} trades"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from aiopype.clock import Clock
 from aiopype.dead_letters import DeadLetter
 from aiopype.errors import ConfigurationError
 from aiopype.event import Key
 from aiopype.inputs import RawInput
 from aiopype.manager import Manager
-from aiopype.pipelines import Pipelines
 from aiopype.playback import Playback
 from aiopype.recording import Recording
 from aiopype.settings.files import nearest
@@ -23,36 +21,11 @@ from aiopype.states import State
 from aiopype.supervision import Supervisor, stop_task
 from aiopype.testing.scripted import Crashed
 from aiopype.testing.seen import Record, Seen
+from aiopype.testing.world import World
 
-__all__ = ["Run", "World"]
+__all__ = ["Run"]
 
 _OVER = {State.ENDED, State.QUARANTINED}
-
-
-class World(Protocol):
-    """Where a flow is run.
-
-    Attributes:
-        clock: of the sources.
-        patience_seconds: for whatever a test waits for, in real time.
-        pipelines: the managers, after `start`.
-    """
-
-    clock: Clock
-    patience_seconds: float
-    pipelines: Pipelines
-
-    async def start(self, run_source: Callable[[Source], Awaitable[None]]) -> None:
-        """Build the managers and let their sources come to `run_source`."""
-
-    async def stop(self) -> None:
-        """Stop; what is durable stays for another `start`."""
-
-    async def settle(self) -> None:
-        """Wait until everything that was emitted is handled."""
-
-    async def step(self, until: Callable[[], object]) -> None:
-        """Let something happen, no more than it takes; raise what the flow has ended with."""
 
 
 class Run:

@@ -80,6 +80,7 @@ class Election(Service):
         self._confirmed_at = self._member_since = 0.0
         self._asking: asyncio.Task[bool] | None = None
         self._is_member = False
+        self._generation = -1
         self._has_news = False
 
     @property
@@ -129,7 +130,9 @@ class Election(Service):
                 await asyncio.wait([asked])
             error = asked.exception()
             if error is None:
-                if asked.result() and not self._is_member:
+                # Of the next generation nothing is assigned yet when it is only joined.
+                is_latest = self._coordinator.generation == self._generation
+                if asked.result() and is_latest and not self._is_member:
                     self.take(self._assignor.assigned)
             elif isinstance(error, OwnershipLost) or left <= 0:
                 self.lose(str(error))
@@ -148,7 +151,7 @@ class Election(Service):
     def rejoin(self) -> None:
         """Have the sources spread anew: this worker has given some up, or something is wished."""
         self._has_news = True
-        if self._consumer is not None and not self.should_stop:
+        if self._consumer is not None and self._coordinator is not None and not self.should_stop:
             self._coordinator.request_rejoin()
 
     def _tell(self) -> Member:
@@ -175,6 +178,7 @@ class Election(Service):
 
     def take(self, assigned: frozenset[str]) -> None:
         """Note what is this worker's."""
+        self._generation = self._coordinator.generation
         if not self._is_member:
             self._is_member = True
             self._member_since = time.monotonic()

@@ -133,7 +133,7 @@ class Owners:
     def up(self) -> None:
         """Wait until all workers are up."""
         for worker in self.workers:
-            self._wait_until(lambda w=worker: "is up on" in w.text, seconds=40, what=worker)
+            self._wait_until(lambda w=worker: "is up on" in w.text, seconds=60, what=worker)
 
     def kill(self, worker: Any) -> None:
         worker.send(signal.SIGKILL)

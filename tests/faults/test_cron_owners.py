@@ -47,7 +47,7 @@ def work(start: Any, kafka: str, wait_until: Any) -> Any:
 
     def start_worker() -> Any:
         worker = start(PROGRAM, AIOPYPE_BROKER=kafka)
-        wait_until(lambda: "is up on" in worker.text, seconds=40, what=worker.text)
+        wait_until(lambda: "is up on" in worker.text, seconds=60, what=worker)
         return worker
 
     return start_worker

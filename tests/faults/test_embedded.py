@@ -62,7 +62,7 @@ async def test_a_killed_run_leaves_no_java_and_the_next_one_goes_on_with_its_dat
     command = ("-m", "aiopype", "run", "program.py")
     first = start(PROGRAM, command=command, RUN="first")
     folder = tmp_path / ".aiopype" / "kafka"
-    wait_until(lambda: "source kept.source has ended" in first.text, seconds=60, what=first.text)
+    wait_until(lambda: "source kept.source has ended" in first.text, seconds=60, what=first)
     address = broker.find(folder)
     assert address is not None
     assert address.startswith("127.0.0.1:")
@@ -76,7 +76,7 @@ async def test_a_killed_run_leaves_no_java_and_the_next_one_goes_on_with_its_dat
     wait_until(lambda: not javas_in(folder), seconds=15, what="the broker has ended")
 
     second = start(PROGRAM, command=command, RUN="second")
-    wait_until(lambda: second.text.count("shown") == 1000, seconds=60, what=second.text[-2000:])
+    wait_until(lambda: second.text.count("shown") == 1000, seconds=60, what=second)
     second.send(signal.SIGTERM)
     assert second.wait(20) == 0
     wait_until(lambda: not javas_in(folder), seconds=5, what="the broker has ended")

@@ -85,7 +85,7 @@ async def test_a_key_in_trouble_waits_over_a_kill_and_a_change_of_owner_and_come
 ) -> None:
     env = {"NAME": load.name, "AIOPYPE_BROKER": load.address, "AIOPYPE_GUARANTEE": guarantee}
     first = start(PROGRAM, **env)
-    wait_until(lambda: "is up on" in first.text, seconds=30, what=first.text)
+    wait_until(lambda: "is up on" in first.text, seconds=60, what=first)
     await feed(load)
     every = list(range(EACH))
 
@@ -101,9 +101,9 @@ async def test_a_key_in_trouble_waits_over_a_kill_and_a_change_of_owner_and_come
     first.send(signal.SIGKILL)
     first.wait(5)
     second = start(PROGRAM, **env)
-    wait_until(lambda: "failed 0\n" in second.text, seconds=40, what=second.text)
+    wait_until(lambda: "failed 0\n" in second.text, seconds=40, what=second)
     third = start(PROGRAM, **env)
-    wait_until(lambda: "partitions assigned" in third.text, seconds=40, what=third.text)
+    wait_until(lambda: "partitions assigned" in third.text, seconds=40, what=third)
 
     (tmp_path / "repaired").touch()
 

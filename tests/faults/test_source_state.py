@@ -81,7 +81,7 @@ def work(start: Any, kafka: str, wait_until: Any, port: int) -> Any:
 
     def start_worker() -> Any:
         worker = start(PROGRAM, AIOPYPE_BROKER=kafka, AIOPYPE_WEB_PORT=str(port))
-        wait_until(lambda: "is up on" in worker.text, seconds=40, what=worker.text)
+        wait_until(lambda: "is up on" in worker.text, seconds=60, what=worker)
         return worker
 
     return start_worker
@@ -118,7 +118,7 @@ def test_sources_whose_state_is_damaged_are_left_alone_until_they_are_reset(
         )
 
     worker = work()
-    wait_until(lambda: all(events()), what=worker.text)
+    wait_until(lambda: all(events()), what=worker)
     worker.send(signal.SIGTERM)
     assert worker.wait(15) == 0
     before = events()
@@ -126,7 +126,7 @@ def test_sources_whose_state_is_damaged_are_left_alone_until_they_are_reset(
 
     worker = work()
     damaged = range(SOURCES - 1)
-    wait_until(lambda: worker.text.count("is in quarantine") == len(damaged), what=worker.text)
+    wait_until(lambda: worker.text.count("is in quarantine") == len(damaged), what=worker)
     flow(range(SOURCES - 1, SOURCES))
     # Nothing is done from a beginning that nobody asked for.
     assert events()[:-1] == before[:-1]

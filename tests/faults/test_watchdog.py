@@ -188,9 +188,9 @@ async def test_a_stuck_worker_ends_and_says_where_and_another_takes_over(
     wait_until: Any,
 ) -> None:
     first = stuck.worker(handler, **limits)
-    wait_until(lambda: is_up(first), seconds=30, what=first.text)
+    wait_until(lambda: is_up(first), seconds=60, what=first)
     await stuck.send(20)
-    wait_until(lambda: stuck.is_stuck, seconds=15, what=first.text)
+    wait_until(lambda: stuck.is_stuck, seconds=15, what=first)
     began = time.monotonic()
 
     # Not before the first is stuck: it might get the partition.
@@ -212,7 +212,7 @@ async def test_a_stuck_worker_of_the_faust_command_ends(stuck: Stuck, wait_until
         AIOPYPE_FLOW="program.py",
         AIOPYPE_WATCHDOG_LOOP_SECONDS="3",
     )
-    wait_until(lambda: "partitions assigned" in worker.text, seconds=30, what=worker.text)
+    wait_until(lambda: "partitions assigned" in worker.text, seconds=30, what=worker)
     await stuck.send(1)
 
     assert worker.wait(15) == EXIT_STATUS, worker.text
@@ -232,7 +232,7 @@ async def test_a_worker_whose_client_is_lost_ends_and_another_takes_over(
     head: str, limit: str, reason: str, stuck: Stuck, read_topic: Any, wait_until: Any
 ) -> None:
     first = stuck.worker(WORKS, head, **{f"AIOPYPE_WATCHDOG_{limit}_SECONDS": "3"})
-    wait_until(lambda: is_up(first), seconds=30, what=first.text)
+    wait_until(lambda: is_up(first), seconds=60, what=first)
     await stuck.send(20)
     await until_handled(stuck, read_topic, 20, seconds=20)
 
@@ -256,7 +256,7 @@ async def test_a_worker_waits_for_a_broker_that_is_frozen_for_longer_than_its_li
     names = ("BATCH", "FETCH", "GROUP")
     # An outage is known to be one after 15 s.
     worker = stuck.worker(WORKS, **{f"AIOPYPE_WATCHDOG_{name}_SECONDS": "20" for name in names})
-    wait_until(lambda: is_up(worker), seconds=30, what=worker.text)
+    wait_until(lambda: is_up(worker), seconds=60, what=worker)
     await stuck.send(20)
 
     async def read(topic: str) -> Any:
@@ -277,7 +277,7 @@ async def test_a_healthy_worker_is_left_alone_idle_or_not(
 ) -> None:
     names = ("LOOP", "BATCH", "FETCH", "GROUP")
     worker = stuck.worker(WORKS, **{f"AIOPYPE_WATCHDOG_{name}_SECONDS": "3" for name in names})
-    wait_until(lambda: is_up(worker), seconds=30, what=worker.text)
+    wait_until(lambda: is_up(worker), seconds=60, what=worker)
 
     time.sleep(8)  # idle, more than twice as long as any limit
     await stuck.send(20)
@@ -293,7 +293,7 @@ async def test_a_worker_that_was_frozen_for_longer_than_its_limits_goes_on(
 ) -> None:
     names = ("LOOP", "BATCH", "FETCH")
     worker = stuck.worker(WORKS, **{f"AIOPYPE_WATCHDOG_{name}_SECONDS": "3" for name in names})
-    wait_until(lambda: is_up(worker), seconds=30, what=worker.text)
+    wait_until(lambda: is_up(worker), seconds=60, what=worker)
 
     worker.send(signal.SIGSTOP)
     time.sleep(8)

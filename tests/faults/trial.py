@@ -69,7 +69,7 @@ class Trial:
     def up(self) -> None:
         """Wait until every worker has said that it is up."""
         for worker in self.workers:
-            self.until(lambda w=worker: "is up on" in w.text, 40, "a worker is up")
+            self.until(lambda w=worker: "is up on" in w.text, 60, "a worker is up")
 
     def kill(self, worker: Any) -> None:
         """SIGKILL."""

@@ -125,7 +125,7 @@ def worker(kafka: str, start: Any, wait_until: Any) -> Callable[..., Any]:
 
     def run(name: str, **env: str) -> Any:
         program = start(PIPELINE, AIOPYPE_BROKER=kafka, NAME=name, **env)
-        wait_until(lambda: f"flow {name}-flow is up" in program.text, what=program.text)
+        wait_until(lambda: f"flow {name}-flow is up" in program.text, what=program)
         return program
 
     return run
@@ -208,7 +208,7 @@ async def test_a_request_waits_for_a_worker(
     assert result.returncode == 1
     assert "not done yet" in result.stdout
     program = worker("waits")
-    wait_until(lambda: "handled 2" in program.text, what=program.text)
+    wait_until(lambda: "handled 2" in program.text, what=program)
 
 
 async def test_a_letter_that_was_cut_is_run_with_its_whole_original(
@@ -288,7 +288,7 @@ async def test_a_failure_is_listed_run_again_and_its_output_is_there_once(
 ) -> None:
     """From the failing handler to the end, with nothing written by the test."""
     program = worker("whole", COUNT="6")
-    wait_until(lambda: len(listed("whole")) == 3, seconds=40, what=program.text)
+    wait_until(lambda: len(listed("whole")) == 3, seconds=40, what=program)
     assert {letter["message"] for letter in listed("whole")} == {
         f"cannot take {n}" for n in (1, 3, 5)
     }

@@ -94,6 +94,8 @@ def test_the_agents_of_a_clone_are_the_subscriptions_of_the_demo() -> None:
         "aapl.source.data -> aapl.busy_days.handle",
         "aapl.prices.price -> aapl.price_file.write",
         "aapl.busy_days.busy -> aapl.busy_file.write",
+        "trades.feed.message -> trades.tape.handle",
+        "trades.feed.gap -> trades.feed_log.back",
     ):
         assert name in listed.stdout
 

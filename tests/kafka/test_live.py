@@ -147,7 +147,7 @@ def test_in_a_terminal_the_flow_is_shown_live_and_ends_with_a_summary(
 
 def test_plain_in_a_terminal_it_only_logs(terminal: Any, wait_until: Any) -> None:
     program = terminal("unwatched", "--plain")
-    wait_until(lambda: "took [19/20]" in program.text, what=program.text)
+    wait_until(lambda: "took [19/20]" in program.text, what=program)
     program.process.send_signal(signal.SIGINT)
     assert program.wait(15) == 0
     assert "events/s" not in program.text
@@ -162,7 +162,7 @@ def test_without_a_terminal_it_only_logs(kafka: str, start: Any, wait_until: Any
         AIOPYPE_BROKER=kafka,
         TERM="xterm-256color",
     )
-    wait_until(lambda: "took [19/20]" in program.text, what=program.text)
+    wait_until(lambda: "took [19/20]" in program.text, what=program)
     program.send(signal.SIGINT)
     assert program.wait(15) == 0
     lines = program.text.splitlines()

@@ -77,7 +77,7 @@ async def test_it_runs_on_kafka(
     # Asked more often than every 30 s, so that there is more than one price.
     text = example(url).replace("'request_interval': 30", "'request_interval': 0.1")
     program = start(text, file="example.py", AIOPYPE_BROKER=kafka)
-    wait_until(lambda: len(prices) >= 5, seconds=30, what=program.text)
+    wait_until(lambda: len(prices) >= 5, seconds=30, what=program)
     program.send(signal.SIGTERM)
     assert program.wait(15) == 0
     topic = "yahoo_apple.processor.price"
@@ -98,7 +98,7 @@ def test_it_runs_in_process(quotes: Any, start: Any, wait_until: Any, tmp_path: 
     program = start(
         example(url), file="example.py", command=("-m", "aiopype", "run", "example.py", "--sync")
     )
-    wait_until(lambda: rows(tmp_path) and "price" not in rows(tmp_path)[0], what=program.text)
+    wait_until(lambda: rows(tmp_path) and "price" not in rows(tmp_path)[0], what=program)
     program.send(signal.SIGTERM)
     assert program.wait(15) == 0
     assert rows(tmp_path)[0].endswith(f";{prices[0]}")

@@ -117,7 +117,7 @@ async def test_a_replay_that_is_killed_goes_on_where_it_was(
 ) -> None:
     options = ("--speed", "1", "--as", "killed")
     program = play("killed", 600, *options)
-    wait_until(lambda: "inputs are left" in program.text, seconds=30, what=program.text)
+    wait_until(lambda: "inputs are left" in program.text, seconds=30, what=program)
     for played in (30, 100):
         async with asyncio.timeout(30):
             while len(await numbers(read_topic, "replay.killed.line.a.number")) < played:
@@ -125,7 +125,7 @@ async def test_a_replay_that_is_killed_goes_on_where_it_was(
         program.send(signal.SIGKILL)
         program.wait(10)
         program = play("killed", 600, *options)
-        wait_until(lambda p=program: "inputs are left" in p.text, seconds=40, what=program.text)
+        wait_until(lambda p=program: "inputs are left" in p.text, seconds=40, what=program)
 
     assert program.wait(60) == 0, program.text
     left = re.findall(r"(\d+) of its 300 inputs are left", program.text)
@@ -161,7 +161,7 @@ def test_a_replay_that_is_stopped_ends_well_before_it_is_through(
     play: Any, wait_until: Any
 ) -> None:
     program = play("stopped", 6_000, "--as", "stopped")
-    wait_until(lambda: "inputs are left" in program.text, seconds=30, what=program.text)
+    wait_until(lambda: "inputs are left" in program.text, seconds=30, what=program)
 
     program.send(signal.SIGTERM)
 

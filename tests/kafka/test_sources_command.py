@@ -86,7 +86,7 @@ class Flow:
         """Start workers, and wait until they are up."""
         new = [self._start(PIPELINE, **self.env, **env) for _ in range(count)]
         for each in new:
-            self.wait_until(lambda w=each: "is up on" in w.text, seconds=40, what=each.text)
+            self.wait_until(lambda w=each: "is up on" in w.text, seconds=60, what=each)
         self.workers += new
         return new
 
@@ -274,7 +274,7 @@ def test_a_restart_goes_on_where_the_source_was(new_flow: Any) -> None:
 
     assert "again.s2  is started again on" in flow.run("restart", "again.s2")
 
-    flow.wait_until(lambda: worker.text.count("begins again.s2") == 2, what=worker.text)
+    flow.wait_until(lambda: worker.text.count("begins again.s2") == 2, what=worker)
     assert worker.text.count("begins again.s1") == 1
     flow.advances(2)
     flow.end()

@@ -102,7 +102,7 @@ def test_a_source_that_raises_is_restarted_quarantined_and_tried_again(
     worker = start(PROGRAM, AIOPYPE_BROKER=kafka, AIOPYPE_WEB_PORT=str(port), NAME="1")
     wait_until(lambda: get(port, "/health/live")[0] == 200, what="alive")
     wait_until(lambda: ready(port)[0] == 200, what="ready")
-    wait_until(lambda: ticks(tmp_path, "bad1.shows"), what=worker.text)
+    wait_until(lambda: ticks(tmp_path, "bad1.shows"), what=worker)
 
     (tmp_path / "broken").touch()
     wait_until(lambda: "quarantine" in worker.text, what="in quarantine")
@@ -161,7 +161,7 @@ def test_a_manager_that_fails_is_not_fetched_until_it_runs_again(
         """,
     ).replace("first_delay_seconds=0.1", "first_delay_seconds=2")
     worker = start(failing, AIOPYPE_BROKER=kafka, AIOPYPE_WEB_PORT=str(port), NAME="2")
-    wait_until(lambda: ticks(tmp_path, "bad2.shows"), what=worker.text)
+    wait_until(lambda: ticks(tmp_path, "bad2.shows"), what=worker)
 
     (tmp_path / "fail").touch()
     wait_until(lambda: "manager 'bad2' is down" in worker.text, what="down")
@@ -169,7 +169,7 @@ def test_a_manager_that_fails_is_not_fetched_until_it_runs_again(
     status, report = ready(port)
     assert status == 503
     assert list(report["problems"]) == ["manager bad2"]
-    wait_until(lambda: ready(port)[0] == 200, what=worker.text)
+    wait_until(lambda: ready(port)[0] == 200, what=worker)
     bad = ticks(tmp_path, "bad2.shows")
     wait_until(lambda: ticks(tmp_path, "bad2.shows") > bad + 20, what="it handles again")
     assert worker.text.count("started bad2.source") == 2
@@ -199,6 +199,6 @@ def test_workers_under_one_command_answer_each_on_a_port_of_its_own(
         NAME="4",
     )  # fmt: skip
     for each in (port, port + 1):
-        wait_until(lambda each=each: ready(each)[0] == 200, what=workers.text)
+        wait_until(lambda each=each: ready(each)[0] == 200, what=workers)
     workers.send(signal.SIGTERM)
     assert workers.wait(20) == 0

@@ -133,7 +133,7 @@ def worker(kafka: str, start: Any, wait_until: Any) -> Callable[..., Any]:
     def run(name: str, topic: str, **env: str) -> Any:
         program = start(PIPELINE, AIOPYPE_BROKER=kafka, NAME=name, TOPIC=topic, **env)
         if "wait" not in env.get("OPTIONS", ""):
-            wait_until(lambda: f"flow {name}-flow is up" in program.text, what=program.text)
+            wait_until(lambda: f"flow {name}-flow is up" in program.text, what=program)
         return program
 
     return run
@@ -306,7 +306,7 @@ async def test_a_worker_waits_for_a_topic_that_is_still_to_be_made(
     others: Others, worker: Any, outputs: Any, wait_until: Any
 ) -> None:
     program = worker("patient", "tomorrow", OPTIONS='{"wait": true}')
-    wait_until(lambda: "waiting for topic tomorrow" in program.text, what=program.text)
+    wait_until(lambda: "waiting for topic tomorrow" in program.text, what=program)
     await others.create("tomorrow")
     await others.write("tomorrow", [(b"k", b"1")])
 
@@ -317,7 +317,7 @@ def test_a_worker_that_waits_for_a_topic_ends_when_it_is_asked_to(
     worker: Any, wait_until: Any
 ) -> None:
     program = worker("ended", "never", OPTIONS='{"wait": true}')
-    wait_until(lambda: "waiting for topic never" in program.text, what=program.text)
+    wait_until(lambda: "waiting for topic never" in program.text, what=program)
 
     program.send(signal.SIGTERM)
 

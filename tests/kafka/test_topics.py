@@ -98,7 +98,7 @@ def write(tmp_path: Path) -> Any:
 
 
 def run_until_taken(program: Any, wait_until: Any) -> None:
-    wait_until(lambda: program.text.count("took") == 3, what=program.text)
+    wait_until(lambda: program.text.count("took") == 3, what=program)
     program.send(signal.SIGTERM)
     assert program.wait(15) == 0
 

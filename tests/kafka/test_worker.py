@@ -68,7 +68,7 @@ def test_a_signal_ends_a_worker_with_status_0(
     kafka: str, start: Any, wait_until: Any, number: signal.Signals
 ) -> None:
     program = start(NUMBERS, AIOPYPE_BROKER=kafka, NAME=f"signal{number.value}")
-    wait_until(lambda: len(took(program)) == 20, what=program.text)
+    wait_until(lambda: len(took(program)) == 20, what=program)
     program.send(number)
     assert program.wait(15) == 0
     assert took(program) == list(range(20))
@@ -78,8 +78,8 @@ async def test_an_event_whose_handler_raises_becomes_a_dead_letter_and_its_neigh
     kafka: str, start: Any, read_topic: Any, wait_until: Any
 ) -> None:
     program = start(FAILING, AIOPYPE_BROKER=kafka, NAME="fails", FAIL_AT="7")
-    wait_until(lambda: "dead letter" in program.text, what=program.text)
-    wait_until(lambda: 19 in took(program), what=program.text)
+    wait_until(lambda: "dead letter" in program.text, what=program)
+    wait_until(lambda: 19 in took(program), what=program)
     program.send(signal.SIGTERM)
     assert program.wait(15) == 0
     assert took(program) == [n for n in range(20) if n != 7]
@@ -102,7 +102,7 @@ async def test_poison_bytes_become_a_dead_letter_that_says_where(
         "            for n in range(20):",
     )
     program = start(poison, AIOPYPE_BROKER=kafka, NAME="poison")
-    wait_until(lambda: 19 in took(program), what=program.text)
+    wait_until(lambda: 19 in took(program), what=program)
     assert "poison.source.number[" in program.text
     (record,) = await read_topic("poison.step.error")
     letter = json.loads(record.value)
@@ -123,7 +123,7 @@ async def test_an_output_too_large_for_its_topic_becomes_a_dead_letter(
         'self.emit("done", n)', 'self.emit("done", "x" * 2_000_000 if n == 7 else n)'
     )
     program = start(large, AIOPYPE_BROKER=kafka, NAME="outsized")
-    wait_until(lambda: 19 in took(program), what=program.text)
+    wait_until(lambda: 19 in took(program), what=program)
     (record,) = await read_topic("outsized.step.error")
     letter = json.loads(record.value)
     assert letter["error"] == "aiopype.errors.OutputTooLarge"
@@ -137,7 +137,7 @@ def test_a_file_is_run_by_the_command_line(kafka: str, start: Any, wait_until: A
         command=("-m", "aiopype", "run", "program.py", "--broker", kafka),
         NAME="commanded",
     )
-    wait_until(lambda: len(took(program)) == 20, what=program.text)
+    wait_until(lambda: len(took(program)) == 20, what=program)
     program.send(signal.SIGTERM)
     assert program.wait(15) == 0
 
@@ -159,9 +159,9 @@ def test_outputs_that_cannot_leave_for_a_while_leave_later(
     port = int(embedded.address.rpartition(":")[2])
     slow = NUMBERS.replace('self.emit("done", n)', 'self.emit("done", n); time.sleep(0.2)')
     program = start(slow, AIOPYPE_BROKER=embedded.address, NAME="patient")
-    wait_until(lambda: "handled 5" in program.text, what=program.text)
+    wait_until(lambda: "handled 5" in program.text, what=program)
     embedded.stop()
-    wait_until(lambda: "handled 8" in program.text, what=program.text)
+    wait_until(lambda: "handled 8" in program.text, what=program)
     with broker.running(tmp_path / "own-kafka", port=port):
         wait_until(lambda: set(took(program)) == set(range(20)), seconds=60, what="all taken")
         program.send(signal.SIGTERM)

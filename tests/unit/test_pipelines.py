@@ -1,9 +1,10 @@
 import asyncio
+import contextlib
 
 import pytest
 
 from aiopype import Source, SyncProtocol, pipelines
-from aiopype.errors import GraphError
+from aiopype.errors import CircuitOpen, GraphError, SourceSilent
 from aiopype.pipelines import Pipelines
 from aiopype.restarts import RestartPolicy
 from aiopype.sources import TopicSource
@@ -457,3 +458,191 @@ def test_a_supervisor_of_ones_own_watches(sources):
     built = Pipelines([sources()], SyncProtocol(), supervise=supervise)
 
     assert made == [built.supervisor]
+
+
+# --- one source
+
+
+class Counting(Ticker):
+    """Goes on from its position; fails when it is told to, or ends.
+
+    Attributes:
+        found: the positions it was started with.
+        work: awaited after a position was given that no event followed.
+    """
+
+    def __init__(self, name, handler):
+        super().__init__(name, handler)
+        self.found = []
+
+    async def start(self):
+        self.found.append(self.position)
+        n = (self.position or 0) + 1
+        self.checkpoint(n)
+        await self.emit_async("number", n)
+        self.checkpoint(n + 100)
+        await self.work()
+
+    async def work(self):
+        pass
+
+
+async def test_a_position_that_no_event_followed_is_none_of_a_source_that_failed(
+    sources, running, until
+):
+    class Fails(Counting):
+        async def work(self):
+            raise LookupError("mine")
+
+    built = running(sources(Fails, restarts=AT_ONCE))
+    (manager,) = built.managers
+
+    await until(lambda: len(manager.fails.found) >= 3)
+
+    assert manager.fails.found[:3] == [None, 1, 2]
+
+
+async def test_a_position_that_no_event_followed_is_kept_of_a_source_that_ended(
+    sources, running, until
+):
+    built = running(sources(Counting))
+    (manager,) = built.managers
+
+    await until(lambda: manager.counting.is_done)
+
+    assert manager.counting.position == 101
+
+
+async def test_so_it_is_kept_of_one_that_shall_always_run(sources, running, until, monkeypatch):
+    monkeypatch.setattr(pipelines, "AGAIN_SECONDS", 0)
+    built = running(sources(Counting, run_always=True))
+    (manager,) = built.managers
+    await until(lambda: len(manager.counting.found) >= 3)
+
+    built.protocol.forget(manager.counting.name)
+
+    assert manager.counting.found[:3] == [None, 101, 202]
+
+
+async def test_one_source_can_be_stopped_and_started_beside_others(sources, running, until):
+    class Other(Ticker):
+        pass
+
+    built = running(sources(Ticker, Other))
+    (manager,) = built.managers
+    await until(lambda: manager.ticker.starts and manager.other.starts)
+
+    await built.stop_source(manager.ticker.name)
+    assert manager.ticker.is_cancelled
+    assert not manager.other.is_cancelled
+
+    built.start_source(manager.ticker.name)
+    await until(lambda: manager.ticker.starts == 2)
+
+
+async def test_what_makes_a_source_ready_and_fails_is_a_failure_of_the_source(sources, until):
+    built = Pipelines([sources(Ticker)], SyncProtocol())
+    (manager,) = built.managers
+    error = LookupError("not ready")
+
+    async def prepare(source):
+        raise error
+
+    built.start_source(manager.ticker.name, prepare)
+
+    await until(lambda: built.supervisor.failures)
+    assert built.supervisor.failures == {manager.ticker.name: error}
+    assert manager.ticker.starts == 0
+    built.supervisor.stop()
+    await built.stop_sources()
+
+
+async def test_the_sources_own_restarts_come_before_its_managers(sources, running, until):
+    class Patient(Failing):
+        restarts = AT_ONCE
+
+    built = running(sources(Patient, restarts=RestartPolicy(failures=0)))
+    (manager,) = built.managers
+
+    await until(lambda: built.supervisor.restarts[manager.patient.name] >= 3)
+
+
+class Slow(Ticker):
+    """Takes its time to end: until `released` is set, however often it is cancelled."""
+
+    def __init__(self, name, handler):
+        super().__init__(name, handler)
+        self.released = asyncio.Event()
+
+    async def start(self):
+        try:
+            await super().start()
+        finally:
+            while not self.released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.released.wait()
+
+
+async def test_a_source_that_did_not_end_in_time_is_not_started_beside_itself(
+    sources, running, until, turns, monkeypatch
+):
+    built = running(sources(Slow, restarts=AT_ONCE))
+    (manager,) = built.managers
+    await until(lambda: manager.slow.starts)
+    monkeypatch.setattr(pipelines, "STOP_SECONDS", 0.01)
+    await built.stop_source(manager.slow.name)
+    monkeypatch.setattr(pipelines, "STOP_SECONDS", 5.0)
+
+    built.start_source(manager.slow.name)
+    await turns()
+    assert manager.slow.starts == 1
+
+    manager.slow.released.set()
+    await until(lambda: manager.slow.starts == 2)
+
+
+async def test_a_stop_that_was_interrupted_can_be_asked_for_again(sources, running, until, turns):
+    built = running(sources(Slow))
+    (manager,) = built.managers
+    await until(lambda: manager.slow.starts)
+    stopping = asyncio.create_task(built.stop_source(manager.slow.name))
+    await turns()
+    stopping.cancel()
+    await asyncio.wait([stopping])
+
+    again = asyncio.create_task(built.stop_source(manager.slow.name))
+    await turns()
+    assert not again.done()
+
+    manager.slow.released.set()
+    await asyncio.wait_for(again, 5)
+
+
+async def test_a_source_that_is_silent_is_started_again(sources, running, until):
+    class Silent(Ticker):
+        expect_every = 0.01
+
+        async def start(self):
+            self.starts += 1
+            await asyncio.get_running_loop().create_future()
+
+    built = running(sources(Silent, restarts=AT_ONCE))
+    (manager,) = built.managers
+    failed = []
+    built.supervisor.on_failure(lambda name: failed.append(built.supervisor.failures[name]))
+
+    await until(lambda: manager.silent.starts >= 3)
+    assert {type(error) for error in failed} == {SourceSilent}
+
+
+async def test_a_source_whose_circuit_opens_is_in_quarantine_at_once(sources, running, until):
+    class Refused(Ticker):
+        async def start(self):
+            raise CircuitOpen("10 errors in a row")
+
+    built = running(sources(Refused, Ticker))
+    (manager,) = built.managers
+
+    status = built.supervisor.status
+    await until(lambda: status(manager.refused.name).state is State.QUARANTINED)
+    assert not manager.ticker.is_cancelled

@@ -123,6 +123,32 @@ async def nothing(_raw):
     pass
 
 
+@pytest.mark.parametrize("way", ["emit_async", "transaction"])
+async def test_a_source_that_waits_for_room_is_not_silent(feed, running, clock, recorder, way):
+    room = asyncio.Event()
+
+    async def wait(*_event):
+        await room.wait()
+
+    recorder.emit_async = recorder.emit_all = wait
+    feed.work = lambda: emit_and_wait(feed, way)
+    task = await running()
+
+    await clock.advance(1_000)
+    assert not task.done()
+
+    room.set()
+    await clock.advance(9.9)
+    assert not task.done()
+    await clock.advance(20)
+    assert isinstance(task.exception(), SourceSilent)
+
+
+async def emit_and_wait(source, way):
+    await give(source, way)
+    await asyncio.get_running_loop().create_future()
+
+
 async def test_the_time_begins_when_the_source_starts(feed, running, clock):
     await clock.advance(100)
     task = await running()

@@ -264,6 +264,32 @@ async def test_what_a_source_emits_and_receives_is_heard(source, clock, raw, way
     assert source.heard_at == 50.0
 
 
+async def test_a_source_that_waits_for_room_says_so(source, recorder, clock, turns):
+    room = asyncio.Event()
+
+    async def wait(*_event):
+        await room.wait()
+
+    recorder.emit_async = wait
+    tasks = [asyncio.create_task(source.emit_async("number", n)) for n in range(2)]
+    await turns()
+    assert source.waiting == 2
+    clock._monotonic = 50.0
+
+    room.set()
+    await asyncio.gather(*tasks)
+
+    assert source.waiting == 0
+    assert source.heard_at == 50.0
+
+
+async def test_a_source_whose_event_is_refused_waits_no_more(source):
+    with pytest.raises(CodecError):
+        await source.emit_async("number", object())
+
+    assert source.waiting == 0
+
+
 async def test_without_a_rate_limit_nobody_waits(source):
     began = time.monotonic()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiopype.demo.outputs import Output, outputs_of
+from aiopype.demo.outputs import Gaps, Output, outputs_of
 
 LINES = ["time;price", "2000-03-01;1.5", "2000-03-02;2.5", "2000-03-03;3.5"]
 
@@ -84,8 +84,25 @@ def test_a_row_that_is_not_written_to_its_end_does_not_count(output):
     assert output.fault() is not None
 
 
-def test_the_expected_rows_are_the_days_and_the_busy_ones(days):
-    prices, busy = outputs_of(days)
-    assert [row[0] for row in prices.expected] == [day.date for day in days]
-    assert [row[1] for row in prices.expected] == [day.close for day in days]
-    assert busy.expected == [("2008-01-22", "86965700"), ("2008-01-23", "120463200")]
+def test_the_expected_rows_are_the_days_the_busy_ones_and_the_trades(days, session):
+    expected = outputs_of(days, session)
+    assert [row[0] for row in expected.prices.expected] == [day.date for day in days]
+    assert [row[1] for row in expected.prices.expected] == [day.close for day in days]
+    assert expected.busy.expected == [("2008-01-22", "86965700"), ("2008-01-23", "120463200")]
+    assert expected.trades.expected[:2] == [("1", "20.25"), ("2", "20.5")]
+    assert len(expected.trades.expected) == 100
+
+
+def test_a_feed_without_a_gap_is_a_fault(tmp_path):
+    gaps = Gaps(tmp_path / "gaps.csv")
+    assert "has no gap" in gaps.fault()
+    gaps.file.write_text("after;seconds;trades\n")
+    assert "has no gap" in gaps.fault()
+    gaps.file.write_text("after;seconds;trades\n500;3.2;318\n")
+    assert gaps.fault() is None
+    assert gaps.rows() == [["500", "3.2", "318"]]
+
+
+def test_the_faults_of_all_files_are_told(small):
+    assert len(small.faults()) == 4
+    assert [path.name for path in small.files] == ["aapl.csv", "busy.csv", "trades.csv", "gaps.csv"]

@@ -5,7 +5,6 @@ import threading
 import pytest
 
 from aiopype.demo import watch
-from aiopype.demo.outputs import Output
 
 SECONDS = 10  # to wait at most for what comes in milliseconds
 
@@ -15,41 +14,43 @@ def fast(monkeypatch):
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.002)
 
 
-@pytest.fixture
-def prices(tmp_path):
-    expected = [("2000-03-01", "1.5"), ("2000-03-02", "2.5")]
-    return Output("aapl.prices.price", tmp_path / "aapl.csv", ("time", "price"), expected)
-
-
-@pytest.fixture
-def busy(tmp_path):
-    expected = [("2000-03-02", "60000000")]
-    return Output("aapl.busy_days.busy", tmp_path / "busy.csv", ("time", "shares"), expected)
-
-
 def complete(output):
     rows = [output.columns, *output.expected]
     output.file.write_text("".join(";".join(row) + "\n" for row in rows))
 
 
-def test_the_flow_is_ended_when_both_files_are_complete(prices, busy):
+def test_the_flow_is_ended_when_all_files_are_complete(small):
     stopped, said = threading.Event(), []
-    with watch.watching(prices, busy, stopped.set, 3600, said.append):
-        complete(prices)
+    with watch.watching(small, stopped.set, 3600, said.append):
+        for output in (small.trades, small.prices, small.busy):
+            complete(output)
         assert not stopped.wait(0.1)
-        complete(busy)
+        small.gaps.file.write_text("after;seconds;trades\n20;0.3;33\n")
         assert stopped.wait(SECONDS)
-    assert [line.split() for line in said] == [["2000-03-02", "2.5", "2", "days,", "1", "busy"]]
+    told = "2008-01-24 135.6 4 days, 2 busy 100 trades"
+    assert [line.split() for line in said] == [told.split()]
 
 
-def test_the_flow_is_ended_as_it_is_when_the_time_is_over(prices, busy):
+@pytest.mark.parametrize("missing", ["prices", "busy", "trades"])
+def test_the_flow_is_not_ended_while_a_file_is_incomplete(small, missing):
+    stopped = threading.Event()
+    small.gaps.file.write_text("after;seconds;trades\n20;0.3;33\n")
+    with watch.watching(small, stopped.set, 3600, lambda line: None):
+        for name in {"prices", "busy", "trades"} - {missing}:
+            complete(getattr(small, name))
+        assert not stopped.wait(0.1)
+        complete(getattr(small, missing))
+        assert stopped.wait(SECONDS)
+
+
+def test_the_flow_is_ended_as_it_is_when_the_time_is_over(small):
     stopped, said = threading.Event(), []
-    with watch.watching(prices, busy, stopped.set, 0.0, said.append):
+    with watch.watching(small, stopped.set, 0.0, said.append):
         assert stopped.wait(SECONDS)
     assert said == ["Not complete after 0 s; ending it as it is."]
 
 
-def test_progress_is_told_while_the_flow_runs(prices, busy, monkeypatch):
+def test_progress_is_told_while_the_flow_runs(small, monkeypatch):
     monkeypatch.setattr(watch, "TELL_SECONDS", 0.0)
     told, said = threading.Event(), []
 
@@ -57,17 +58,17 @@ def test_progress_is_told_while_the_flow_runs(prices, busy, monkeypatch):
         said.append(line)
         told.set()
 
-    prices.file.write_text("time;price\n2000-03-01;1.5\n")
-    with watch.watching(prices, busy, pytest.fail, 3600, say):
+    small.prices.file.write_text("time;price\n2000-03-01;1.5\n")
+    with watch.watching(small, pytest.fail, 3600, say):
         assert told.wait(SECONDS)
-    assert said[0].split() == ["2000-03-01", "1.5", "1", "days,", "0", "busy"]
+    assert said[0].split() == ["2000-03-01", "1.5", "1", "days,", "0", "busy", "0", "trades"]
 
 
-def test_a_flow_that_ends_before_is_not_ended_again_and_leaves_no_thread(prices, busy):
+def test_a_flow_that_ends_before_is_not_ended_again_and_leaves_no_thread(small):
     calls = []
-    with watch.watching(prices, busy, lambda: calls.append("stop"), 3600, pytest.fail):
+    with watch.watching(small, lambda: calls.append("stop"), 3600, pytest.fail):
         pass
-    complete(prices)
-    complete(busy)
+    for output in (small.prices, small.busy, small.trades):
+        complete(output)
     assert calls == []
     assert "watch" not in {thread.name for thread in threading.enumerate()}

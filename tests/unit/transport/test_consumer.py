@@ -36,7 +36,7 @@ class FakeClient:
         steps: what was asked, in order.
         error: raised instead of an answer.
         may_answer: cleared, it holds every question.
-        heartbeat: what the group answers to one.
+        answer: the error with which the group answers when it is asked about its member.
     """
 
     def __init__(self):
@@ -46,8 +46,14 @@ class FakeClient:
         self.error = None
         self.may_answer = asyncio.Event()
         self.may_answer.set()
-        self.heartbeat = True
-        self._coordinator = SimpleNamespace(generation=4, _do_heartbeat=self._do_heartbeat)
+        self.answer = kafka_errors.NoError
+        self._coordinator = SimpleNamespace(
+            group_id="flow",
+            member_id="me",
+            generation=4,
+            ensure_coordinator_known=self._answer,
+            _send_req=self._send,
+        )
         self._subscription = SimpleNamespace(reassignment_in_progress=False)
 
     async def _answer(self):
@@ -87,10 +93,10 @@ class FakeClient:
     def resume(self, tp):
         self.steps.append(("resume", tp))
 
-    async def _do_heartbeat(self):
+    async def _send(self, request):
         self.steps.append("heartbeat")
         await self._answer()
-        return self.heartbeat
+        return SimpleNamespace(error_code=self.answer.errno)
 
 
 class FakeLedger:
@@ -291,33 +297,47 @@ async def test_who_is_a_member_of_the_group_owns_its_partitions(consumer, client
     assert client.steps == ["heartbeat"]
 
 
-@pytest.mark.parametrize("is_answered", [True, False])
-async def test_who_was_put_out_of_the_group_has_lost_them(consumer, client, partition, is_answered):
-    async def do_heartbeat():
-        client._coordinator.generation = -1  # as aiokafka notes it when it is told
-        return is_answered
+async def test_who_was_put_out_of_the_group_has_lost_them(consumer, client, partition):
+    client.answer = kafka_errors.UnknownMemberIdError
 
-    client._coordinator._do_heartbeat = do_heartbeat
+    with pytest.raises(OwnershipLost, match="the group went on without this worker"):
+        await consumer.check_ownership(partition)
+
+
+async def test_who_knows_that_it_is_in_no_group_has_lost_them_too(consumer, client, partition):
+    client._coordinator.generation = -1
 
     with pytest.raises(OwnershipLost):
+        await consumer.check_ownership(partition)
+    assert client.steps == []
+
+
+async def test_in_the_next_generation_they_may_be_anothers(consumer, client, partition):
+    client.answer = kafka_errors.IllegalGenerationError
+
+    with pytest.raises(OwnershipLost, match="is being rebalanced"):
         await consumer.check_ownership(partition)
 
 
 async def test_in_a_rebalance_nobody_owns_anything(consumer, client, partition):
-    async def do_heartbeat():
-        client._subscription.reassignment_in_progress = True
-        return True
+    client._subscription.reassignment_in_progress = True
 
-    client._coordinator._do_heartbeat = do_heartbeat
-
-    with pytest.raises(OwnershipLost):
+    with pytest.raises(OwnershipLost, match="is being rebalanced"):
         await consumer.check_ownership(partition)
 
 
-async def test_a_heartbeat_without_an_answer_says_nothing(consumer, client, partition):
-    client.heartbeat = False
+async def test_a_group_that_only_begins_a_rebalance_counts_on_its_members(
+    consumer, client, partition
+):
+    client.answer = kafka_errors.RebalanceInProgressError
 
-    with pytest.raises(DeliveryError, match="asking the group: no answer"):
+    await consumer.check_ownership(partition)
+
+
+async def test_a_coordinator_that_has_moved_says_nothing(consumer, client, partition):
+    client.answer = kafka_errors.NotCoordinatorError
+
+    with pytest.raises(DeliveryError, match="asking the group: NotCoordinator"):
         await consumer.check_ownership(partition)
 
 
@@ -335,7 +355,7 @@ async def test_a_heartbeat_does_not_take_for_ever(consumer, client, partition, m
     monkeypatch.setattr(consumer_module, "ANSWER_SECONDS", 0.01)
     client.may_answer.clear()
 
-    with pytest.raises(DeliveryError, match="TimeoutError"):
+    with pytest.raises(DeliveryError, match=r"asking the group: no answer in 0.01 s"):
         await consumer.check_ownership(partition)
 
 

@@ -27,7 +27,7 @@ async def election(joins):
     )
     # As aiokafka: what asks for another join while one is under way is forgotten when that ends.
     coordinator = SimpleNamespace(request_rejoin=lambda: setattr(coordinator, "is_asked", True))
-    coordinator.is_asked = False
+    coordinator.is_asked, coordinator.generation = False, 1
     made._consumer = SimpleNamespace(_coordinator=coordinator)
 
     def join():

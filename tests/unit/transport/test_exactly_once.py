@@ -415,7 +415,7 @@ async def test_a_producer_that_is_fenced_is_an_error_of_the_delivery_and_no_refu
 ):
     kafka.errors.append(kafka_errors.ProducerFenced())
 
-    with pytest.raises(DeliveryError, match="another worker had the partition") as failure:
+    with pytest.raises(DeliveryError, match="another worker has taken over") as failure:
         await opened.deliver(batch(b"[1]"))
     assert not isinstance(failure.value, OutputRefused)
 

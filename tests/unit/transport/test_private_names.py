@@ -16,18 +16,25 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher as aiokafka_fetcher
+from aiokafka.consumer import group_coordinator as aiokafka_coordinator
 from aiokafka.consumer.group_coordinator import GroupCoordinator, NoGroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol import transaction
 from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.memory_records import MemoryRecords
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as faust_driver
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
+from aiopype.errors import DeliveryError, OwnershipLost
+from aiopype.ownership import Member
+from aiopype.transport.assignor import SourceAssignor
 from aiopype.transport.consumer import Consumer
+from aiopype.transport.heartbeat import ask_group
 from aiopype.transport.loop_thread import LoopThread
 from aiopype.transport.outputs import VARINTS_BYTES
 from aiopype.transport.records import RawRecords
@@ -44,11 +51,14 @@ CREATE = "transport/loop_thread.py: LoopThread would connect with Faust's own se
 GIVE = "transport/consumer.py: Consumer.give would not reach the agents"
 REBALANCE = "transport/consumer.py: Consumer would not hear of its partitions"
 
-OWNERSHIP = "transport/consumer.py: Consumer.check_ownership would not see that others go on"
+OWNERSHIP = "transport/heartbeat.py: ask_group would not see that others go on"
+ELECTION = "transport/election.py: Election would not have the sources spread anew"
+ASSIGNOR = "transport/assignor.py: SourceAssignor would not be asked, or not told"
 TRANSACTION = "transport/transactions.py: TransactionalProducer could not write its batches"
 COORDINATOR = "transport/transactions.py: TransactionalProducer would not reach its coordinators"
 REQUESTS = "transport/transactions.py: TransactionalProducer would send something else"
 ERRORS_OF = "transport/exactly_once.py: ExactlyOnce would take one error for another"
+PACKED = "transport/outputs.py: pack would put no records into its batches"
 LIMIT = "transport/outputs.py: pack would not know how large a batch is"
 
 CONDITION = "transport/condition.py: the watchdog would not know how the consumer is"
@@ -211,7 +221,7 @@ def test_a_consumer_has_the_parts_that_are_used(name):
 
 @pytest.fixture
 def heartbeat():
-    """Has a member of generation 7 send a heartbeat that is answered with this error.
+    """Has a member of generation 7 ask its group, which answers with this error.
 
     Returns what came back, and the coordinator.
     """
@@ -220,45 +230,130 @@ def heartbeat():
         coordinator = GroupCoordinator.__new__(GroupCoordinator)
         coordinator.group_id, coordinator.member_id = "flow", "me"
         coordinator.generation, coordinator.coordinator_id = 7, 1
-        coordinator._rejoin_needed_fut = asyncio.get_running_loop().create_future()
-        coordinator._subscription = SubscriptionState()
         coordinator._coordinator_dead_fut = asyncio.get_running_loop().create_future()
 
-        async def answer(request):
+        async def answer(node, request, *, group):
+            request.prepare({request.API_KEY: (0, 99)}).encode()
             if error in UNANSWERED:
                 raise error()
             return SimpleNamespace(error_code=error.errno)
 
-        coordinator._send_req = answer
-        return await coordinator._do_heartbeat(), coordinator
+        coordinator._client = SimpleNamespace(send=answer)
+        return await ask_group(coordinator), coordinator
 
     return send
 
 
-#: What a heartbeat without an answer ends with.
+#: What a question without an answer ends with.
 UNANSWERED = [kafka_errors.RequestTimedOutError, kafka_errors.NodeNotReadyError]
 
 
-async def test_a_heartbeat_of_a_member_is_true(heartbeat):
-    is_answered, coordinator = await heartbeat(kafka_errors.NoError)
-
-    assert (is_answered, coordinator.generation) == (True, 7), OWNERSHIP
-
-
 @pytest.mark.parametrize(
-    "error", [kafka_errors.UnknownMemberIdError, kafka_errors.IllegalGenerationError]
+    ("error", "is_current"),
+    [
+        (kafka_errors.NoError, True),
+        (kafka_errors.RebalanceInProgressError, True),
+        (kafka_errors.IllegalGenerationError, False),
+    ],
 )
-async def test_who_is_told_that_it_was_put_out_has_no_generation(heartbeat, error):
-    _, coordinator = await heartbeat(error)
+async def test_a_group_can_be_asked_without_a_change_of_what_the_member_knows(
+    heartbeat, error, is_current
+):
+    found, coordinator = await heartbeat(error)
 
-    assert coordinator.generation < 0, OWNERSHIP
+    assert found is is_current, OWNERSHIP
+    assert (coordinator.generation, coordinator.member_id) == (7, "me"), OWNERSHIP
+
+
+async def test_who_was_put_out_is_told_so(heartbeat):
+    with pytest.raises(OwnershipLost):
+        await heartbeat(kafka_errors.UnknownMemberIdError)
 
 
 @pytest.mark.parametrize("error", UNANSWERED)
-async def test_a_heartbeat_without_an_answer_is_false(heartbeat, error):
-    is_answered, coordinator = await heartbeat(error)
+async def test_a_group_that_does_not_answer_is_told_apart(heartbeat, error):
+    with pytest.raises(DeliveryError):
+        await heartbeat(error)
 
-    assert (is_answered, coordinator.generation) == (False, 7), OWNERSHIP
+
+async def test_a_coordinator_that_has_lost_its_broker_looks_for_it():
+    assert parameters(GroupCoordinator.ensure_coordinator_known) == ["self"], OWNERSHIP
+    assert inspect.iscoroutinefunction(GroupCoordinator.ensure_coordinator_known), OWNERSHIP
+    assert parameters(HeartbeatRequest) == ["group", "generation_id", "member_id"], OWNERSHIP
+
+
+def test_a_member_without_a_generation_has_a_negative_one():
+    text = inspect.getsource(GroupCoordinator.reset_generation)
+
+    assert "self.generation = OffsetCommitRequest.DEFAULT_GENERATION_ID" in text, OWNERSHIP
+    assert OffsetCommitRequest.DEFAULT_GENERATION_ID < 0, OWNERSHIP
+
+
+# --- aiokafka: an assignor of our own
+
+
+def test_a_consumer_has_no_coordinator_before_it_is_connected():
+    text = inspect.getsource(aiokafka.AIOKafkaConsumer.__init__)
+
+    assert "self._coordinator = None" in text, ELECTION
+
+
+async def test_a_member_can_be_made_to_join_again():
+    coordinator = GroupCoordinator.__new__(GroupCoordinator)
+    coordinator._rejoin_needed_fut = asyncio.get_running_loop().create_future()
+    subscription = SimpleNamespace(assignment=object())
+    assert not coordinator.need_rejoin(subscription), ELECTION
+
+    coordinator.request_rejoin()
+    coordinator.request_rejoin()
+
+    assert coordinator.need_rejoin(subscription), ELECTION
+
+
+def test_an_assignor_may_be_an_instance_that_is_asked_at_each_join():
+    text = inspect.getsource(aiokafka_coordinator)
+
+    assert "metadata = assignor.metadata(topics)" in text, ASSIGNOR
+    assert "group_protocol = (assignor.name, metadata)" in text, ASSIGNOR
+    assert "assignor.assign(self._cluster, member_metadata)" in text, ASSIGNOR
+    assert "isinstance(assignor" not in text + inspect.getsource(aiokafka.AIOKafkaConsumer), (
+        ASSIGNOR
+    )
+
+
+async def test_an_assignor_learns_what_is_assigned_before_the_listener_is_called():
+    heard = []
+
+    class Listener(aiokafka.ConsumerRebalanceListener):
+        async def on_partitions_revoked(self, revoked):
+            pass
+
+        async def on_partitions_assigned(self, assigned):
+            heard.append((assignor.assigned, assigned))
+
+    assignor = SourceAssignor(lambda: Member(worker="me"))
+    coordinator = GroupCoordinator.__new__(GroupCoordinator)
+    coordinator.group_id = "flow"
+    coordinator._assignors = (assignor,)
+    coordinator._subscription = SubscriptionState()
+    coordinator._subscription.subscribe({"t"}, listener=Listener())
+    coordinator._commit_refresh_task = None
+    coordinator.start_commit_offsets_refresh_task = lambda assignment: None
+    assignment = ConsumerProtocolMemberAssignment(0, [], b'["m.s"]').encode()
+
+    await coordinator._on_join_complete(1, "me", assignor.name, assignment)
+
+    assert heard == [({"m.s"}, set())], ASSIGNOR
+
+
+async def test_who_gets_no_partition_is_a_member_all_the_same():
+    state = SubscriptionState()
+    state.subscribe({"t"})
+
+    state.assign_from_subscribed(set())
+
+    assert state.subscription.assignment is not None, ASSIGNOR
+    assert state.fetcher_idle_time < 1, ASSIGNOR
 
 
 # --- aiokafka: transactions
@@ -294,6 +389,20 @@ def test_a_full_batch_takes_no_more():
 
     assert batch.append(**record) is not None, LIMIT
     assert batch.append(**record) is None, LIMIT
+
+
+def test_records_go_straight_into_the_builder_in_a_batch():
+    batch = BatchBuilder(100_000, 0)
+    for n in range(3):
+        assert batch._builder.append(n, 1_000, b"k", b"%d" % n, []) is not None, PACKED
+    batch._relative_offset = 3
+    batch.close()
+
+    read = MemoryRecords(bytes(batch._build())).next_batch()
+    assert [(record.offset, record.value) for record in read] == [
+        (0, b"0"), (1, b"1"), (2, b"2"),
+    ], PACKED  # fmt: skip
+    assert batch.record_count() == 3, PACKED
 
 
 @pytest.mark.parametrize(

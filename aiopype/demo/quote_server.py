@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from bisect import bisect_right
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
 from aiopype.demo.days import Day
+from aiopype.demo.serving import serving
 
 __all__ = ["CLOSED", "quote", "quote_server"]
 
@@ -20,32 +22,23 @@ CLOSED = 410
 _CLOSING_TIME = "T21:00:00+0000"
 
 
-@asynccontextmanager
-async def quote_server(days: Iterable[Day]) -> AsyncIterator[str]:
-    """Serve one day's quote after the other on a free port of loopback; yield the server's URL.
+def quote_server(days: Sequence[Day]) -> AbstractAsyncContextManager[str]:
+    """Serve the quotes of days, the oldest first; yields `host:port`.
 
-    Each GET of `/webservice/v1/symbols/AAPL/quote` is answered with the next day, and with 410
-    when there is none.
+    A GET of `/webservice/v1/symbols/AAPL/quote` is answered with the first day, one with
+    `since=<a day>` with the next after it, and with 410 when there is none.
     """
-    remaining = iter(days)
+    dates = [day.date for day in days]
 
-    async def answer(_request: web.Request) -> web.Response:
-        day = next(remaining, None)
-        if day is None:
+    async def answer(request: web.Request) -> web.Response:
+        number = bisect_right(dates, request.query.get("since", ""))
+        if number == len(days):
             return web.Response(status=CLOSED, text="the market is closed")
-        return web.json_response(quote(day))
+        return web.json_response(quote(days[number]))
 
     app = web.Application()
-    # HEAD would take a day too.
-    app.router.add_get("/webservice/v1/symbols/AAPL/quote", answer, allow_head=False)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
+    app.router.add_get("/webservice/v1/symbols/AAPL/quote", answer)
+    return serving(app)
 
 
 def quote(day: Day) -> dict[str, Any]:
