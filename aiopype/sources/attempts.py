@@ -33,13 +33,11 @@ class Attempts:
     ) -> None:
         self._options = options
         self._jitter = jitter
-        self._is_open = False
         self.failures = 0
 
     def succeeded(self) -> None:
         """Note that the upstream answered as it should."""
         self.failures = 0
-        self._is_open = False
 
     def failed(self, error: Exception, at_least_seconds: float = 0.0) -> float:
         """Count an error; return the seconds until the next attempt.
@@ -52,8 +50,7 @@ class Attempts:
             CircuitOpen: that was one too many; from `error`.
         """
         self.failures += 1
-        if self._is_open or self.failures >= self._options.exception_threshold:
-            self._is_open = True
+        if self.failures >= self._options.exception_threshold:
             raise CircuitOpen(
                 f"{self.failures} errors in a row, the last: {type(error).__name__}: {error}"
             ) from error

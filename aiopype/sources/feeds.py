@@ -161,7 +161,7 @@ class Feed(FeedEvents):
                 async with beside(self.name, *self._watchers(connection)):
                     await self._take_over(connection, greeting)
             except ConnectionLost as lost:
-                lost.was_healthy = self._was_healthy(began)
+                lost.was_healthy = lost.was_healthy or self._was_healthy(began)
                 self._reason = str(lost)
                 await self._tell(DISCONNECTED, self._reason.encode())
                 await self.on_lost_connection(self._reason)
@@ -235,7 +235,11 @@ class Feed(FeedEvents):
                 return raw
 
     async def _fill(self, connection: Connection) -> None:
-        """Fill the gap, while live frames wait; then take these."""
+        """Fill the gap, while live frames wait; then take these.
+
+        Of a back-fill too long to be compared with they are dropped: the next one, which is short,
+        has them.
+        """
 
         async def read() -> RawInput:
             raw = await self._next(connection)
@@ -244,14 +248,20 @@ class Feed(FeedEvents):
 
         held = Held()
         async with beside(self.name, held.collect(read)):
-            await self._backfill()
+            is_filled = await self._backfill()
+        if is_filled and not self._continuity.knows_overlap:
+            again = ConnectionLost(
+                "the back-fill was long; another one fetches what came meanwhile"
+            )
+            again.was_healthy = True
+            raise held.lost or again
         while held.frames:
             await self._take_live(held.frames.popleft())
         if held.lost is not None:
             raise held.lost
 
-    async def _backfill(self) -> None:
-        """Emit what the back-fill fetches; in the end, whatever comes of it, the gap."""
+    async def _backfill(self) -> bool:
+        """Emit what the back-fill fetches; in the end the gap. Return whether it is filled."""
         options = self.options
         tries = Attempts(
             msgspec.structs.replace(options, exception_threshold=options.backfill_attempts)
@@ -268,10 +278,11 @@ class Feed(FeedEvents):
                     exc_info=error,
                 )
                 await self._tell(BACKFILLED, what.encode(), {"filled": False})
-                return
+                return False
             self.logger.warning("the back-fill failed: %s; again in %.1f s", what, delay)
             self.heard()
             await self.clock.sleep(delay)
+        return True
 
     async def _try_backfill(self) -> Exception | None:
         """Emit what the back-fill fetches, and the gap; return the error that ended it."""

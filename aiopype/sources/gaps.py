@@ -95,14 +95,25 @@ class Continuity:
         self.messages = 0
         self._live = _Recent(LIVE)
         self._filled = _Recent(FILLED)
+        self._added = 0
         self._compared_until = 0.0
 
+    @property
+    def knows_overlap(self) -> bool:
+        """Whether live messages can be compared with all of the last back-fill."""
+        return self._added <= FILLED
+
     def open(self, gap: Gap) -> None:
-        """Note a gap, whose back-fill follows or not."""
+        """Note a gap, whose back-fill follows or not.
+
+        What the back-fill of the gap before had is still known for a while: that one may have
+        reached beyond its gap's end, where this one begins.
+        """
+        if gap.end > self._compared_until:
+            self._filled.clear()
         self.gap = gap
-        self.messages = 0
+        self.messages = self._added = 0
         self.position = gap.position
-        self._filled.clear()
         if gap.position is not None:
             self._live.add(gap.position)
 
@@ -130,6 +141,7 @@ class Continuity:
             if position in self._filled or position in self._live:
                 return False
             self._filled.add(position)
+            self._added += 1
         else:
             if self._filled:
                 if at > self._compared_until:

@@ -1,13 +1,13 @@
-"""How many numbered items an upstream has: a line over time, so that no end of it loses any."""
+"""How many numbered items an upstream has: lines over time, so that no end of it loses any."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Growth"]
+__all__ = ["Growth", "Line"]
 
 
-class Growth(NamedTuple):
+class Line(NamedTuple):
     """Items 1 to `base` are there at a moment; so many more come each second after it.
 
     Attributes:
@@ -24,6 +24,22 @@ class Growth(NamedTuple):
         """The number of the last item that there is."""
         return self.base + int((now - self.at) * self.per_second)
 
+
+class Growth:
+    """Lines, one after the other; the same for who serves the items and for who counts them."""
+
+    def __init__(self, *lines: Line) -> None:
+        self.lines = list(lines)
+
+    def turn(self, at: float, per_second: float) -> None:
+        """Let so many come each second after a moment, which is to come."""
+        self.lines.append(Line(self.last(at), at, per_second))
+
+    def last(self, now: float) -> int:
+        """The number of the last item that there is."""
+        return next(line for line in reversed(self.lines) if line.at <= now).last(now)
+
     def born(self, number: int) -> float:
-        """When an item after `base` was there."""
-        return self.at + (number - self.base) / self.per_second if self.per_second else self.at
+        """When an item was there."""
+        line = next(line for line in reversed(self.lines) if line.base < number)
+        return line.at + (number - line.base) / line.per_second

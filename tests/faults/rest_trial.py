@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import random
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -16,8 +16,9 @@ import msgspec
 from .owners import Counts, Written
 from .report import Result
 from .topics import Topics, read
+from .upstream_trial import FAILOVER_SECONDS, UpstreamTrial
 from .upstreams import Upstream
-from .workers import SESSION_SECONDS, Workers
+from .workers import Workers
 
 __all__ = ["FAULTS", "LETTERS", "RestTrial"]
 
@@ -34,19 +35,14 @@ LETTERS = {"malformed", "page_for_people"}
 
 PER_SECOND = 100.0
 
-#: So often an upstream in a mode is asked before the mode ends.
-ASKED = 3
-
 #: So long one is refused or frozen, of which nobody can count that.
 HELD_SECONDS = 2.0
-
-FAILOVER_SECONDS = SESSION_SECONDS + 5.0
 
 #: The longest time without an event of a source whose owner lives, and which has one a second.
 QUIET_SECONDS = 4.0
 
-#: What a worker has at most: 80 MB from the beginning on.
-MEMORY_MB = 140.0
+#: What a worker has at most, of which it has some 60 from the beginning on.
+MEMORY_MB = 100.0
 
 PROGRAM = """
     import os
@@ -82,7 +78,7 @@ PROGRAM = """
             await self.emit_async("tick", instant, self.epoch, os.getpid())
 
     class Up(Manager):
-        name = "up"
+        name = os.environ["NAME"]
 
         def __init__(self, handler):
             super().__init__(handler)
@@ -92,21 +88,17 @@ PROGRAM = """
             Clock(self.build_processor_name("clock"), handler, 1, {"missed": "all"})
 
     class Config:
-        FLOWS = ["up"]
+        FLOWS = [os.environ["NAME"]]
         WEB_PORT = 0
 
-    dataflow = AsyncFlow(Config(), name="up-flow")
+    dataflow = AsyncFlow(Config(), name=os.environ["NAME"] + "-flow")
 
     if __name__ == "__main__":
         dataflow.start()
 """
 
-ITEM, STEADY, TICK = "up.items.item", "up.steady.item", "up.clock.tick"
-ERRORS = ("up.items.error", "up.steady.error", "up.clock.error")
-STATE = "up-flow.source-state"
 
-
-class RestTrial:
+class RestTrial(UpstreamTrial):
     """Sources of two upstreams and a clock; what is done to the first, and what comes of it.
 
     Arguments:
@@ -116,47 +108,58 @@ class RestTrial:
     """
 
     def __init__(self, broker: str, start: Any, wait_until: Any, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self.faults = 0
-        self.seconds = 0.0
-        self._broker = broker
-        self._seed = seed
-        self._wait_until = wait_until
-        self.upstream = Upstream("rest_upstream", start, PER_SECOND)
-        self.steady = Upstream("rest_upstream", start, PER_SECOND)
-        urls = {
-            name: f"http://127.0.0.1:{upstream.port}/items"
-            for name, upstream in (("ITEMS", self.upstream), ("STEADY", self.steady))
+        name = f"up{uuid.uuid4().hex[:8]}"
+        self._source = f"{name}.items"
+        self._item, self._steady, self._tick = (
+            f"{name}.{event}" for event in ("items.item", "steady.item", "clock.tick")
+        )
+        self._state = f"{name}-flow.source-state"
+        self._errors = [f"{name}.{source}.error" for source in ("items", "steady", "clock")]
+        upstream, self.steady = (Upstream("rest_upstream", start, PER_SECOND) for _ in range(2))
+        env = {
+            "AIOPYPE_BROKER": broker,
+            "NAME": name,
+            "ITEMS": f"http://127.0.0.1:{upstream.port}/items",
+            "STEADY": f"http://127.0.0.1:{self.steady.port}/items",
         }
-        self.workers = Workers(PROGRAM, start, wait_until, AIOPYPE_BROKER=broker, **urls)
-        self.workers.add(2)
-        self.topics = Topics(broker, ITEM, STEADY, TICK, STATE)
-        self._flows()
+        workers = Workers(PROGRAM, start, wait_until, **env)
+        topics = (self._item, self._steady, self._tick, self._state)
+        super().__init__(seed, upstream, workers, lambda: Topics(broker, *topics))
+        self._broker = broker
         #: Times at which the upstream gave nothing to be used, each with the last item before.
         self._useless: list[tuple[float, float, int]] = []
-        self._letters: list[tuple[int, int]] = []
+        #: Of each malformed answer that it gave, how many dead letters there have to be.
+        self._letters: list[range] = []
+
+    def newest(self) -> tuple[int, int]:
+        if not self.topics.records[self._item]:
+            return 0, 0
+        number, _, pid = self.topics.last(self._item)
+        return number, pid
 
     # --- doing it
 
-    def endure(self, fault: str, end: str | None = None) -> None:
-        """Have the upstream at fault, and if so wished its source's owner end meanwhile."""
-        self.faults += 1 if end is None else 2
+    def endure(self, fault: str, asked: int = 3, end: str | None = None) -> None:
+        """Have the upstream at fault until it was asked so often.
+
+        Arguments:
+            end: how the source's owner ends meanwhile.
+        """
+        self.faults += 1
         with self._upstream(fault):
             last, began = self.upstream.last, time.time()
-            self._ask(fault)
+            self._ask(fault, asked)
             if end is not None:
                 self.end_owner(end)
-                self._ask(fault)
+                self._ask(fault, asked)
             ended = time.time()
-        print(f"{fault} {end or ''} for {ended - began:.1f} s", flush=True)
+            if fault == "status_429" and end is None:
+                assert self.upstream.counts.get("too soon", 0) == 0, "Retry-After was not heeded"
+        print(f"{fault} for {ended - began:.1f} s, {end}")
         self._useless.append((began, ended, last))
         if fault in LETTERS:
-            self._letters.append((1, 1 if end is None else 2))
-        self.seconds = max(self.seconds, self._flows())
-
-    def end_owner(self, how: str) -> None:
-        """End the worker that runs the source; see `Workers.end`."""
-        self.workers.end(how, self.topics.last(ITEM)[2])
+            self._letters.append(range(1, 2 if end is None else 3))
+        self.flows()
 
     @contextmanager
     def _upstream(self, fault: str) -> Iterator[None]:
@@ -171,69 +174,51 @@ class RestTrial:
             yield
             self.upstream.tell(mode="good")
 
-    def _ask(self, fault: str) -> None:
-        """Wait until the source has asked the upstream in this mode some times."""
+    def _ask(self, fault: str, times: int) -> None:
+        """Wait until the source has asked the upstream in this mode so often."""
         if fault in {"refused", "frozen"}:
             time.sleep(HELD_SECONDS)
             return
-        wanted = self.upstream.counts.get(fault, 0) + ASKED
-        self._until(lambda: self.upstream.counts.get(fault, 0) >= wanted, f"asked while {fault}")
-
-    def _flows(self) -> float:
-        """Wait for an item that was not there before now; return how long that took."""
-        began, last = time.time(), self.upstream.last
-        self._until(
-            lambda: self.topics.records[ITEM] and self.topics.last(ITEM)[0] > last, "items flow"
-        )
-        return time.time() - began
-
-    def _until(self, condition: Any, what: str) -> None:
-        deadline = time.monotonic() + FAILOVER_SECONDS
-        while not condition():
-            self.workers.check()
-            assert time.monotonic() < deadline, f"{what} (seed {self._seed}):\n{self.workers.text}"
-            time.sleep(0.05)
+        wanted = self.upstream.counts.get(fault, 0) + times
+        self.until(lambda: self.upstream.counts.get(fault, 0) >= wanted, f"asked while {fault}")
 
     # --- what came of it
 
     def finish(self, fault: str) -> Result:
         """Stop the upstreams' growth and the workers; return what is to be reported."""
-        upstreams = {ITEM: self.upstream, STEADY: self.steady}
+        upstreams = {self._item: self.upstream, self._steady: self.steady}
         for topic, upstream in upstreams.items():
             upstream.grow(0)
             last = upstream.last
-            self._until(lambda t=topic, n=last: self.topics.last(t)[0] == n, f"all of {topic}")
-        self._peaks = self.workers.peaks()
-        print(f"memory: {self._peaks} MB")
+            self.until(lambda t=topic, n=last: self.topics.last(t)[0] == n, f"all of {topic}")
         self.workers.stop()
+        print(f"{self.workers.peak_mb:.0f} MB")
         self.topics.settle()
-        self.topics.close()
-        self._rejected = read(self._broker, *ERRORS)
+        self._rejected = read(self._broker, *self._errors)
         counts = Counts.of({n: self.topics.written(topic) for n, topic in enumerate(upstreams)})
         letters = sum(map(len, self._rejected.values()))
         return Result(
-            fault, "exactly_once", self._seed, self.faults, counts.events, counts.lost,
+            fault, "exactly_once", self.seed, self.faults, counts.events, counts.lost,
             counts.repeated, counts.interleaved, letters, 0, self.seconds,
         )  # fmt: skip
 
     def check(self) -> None:
         """Fail where anything else came of it than should; `finish` was called before."""
-        for topic in (ITEM, STEADY):
+        for topic in (self._item, self._steady):
             Counts.of({0: self.topics.written(topic)}).check()
         self._check_positions()
         self._check_letters()
-        assert self.upstream.counts.get("too soon", 0) == 0, "Retry-After was not heeded"
-        for topic in (STEADY, TICK):
+        for topic in (self._steady, self._tick):
             _check_runs_on(topic, self.topics.written(topic))
-        instants = [tick.number for tick in self.topics.written(TICK)]
+        instants = [tick.number for tick in self.topics.written(self._tick)]
         assert instants == list(range(instants[0], instants[-1] + 1))
-        assert max(self._peaks) < MEMORY_MB, f"{self._peaks} MB"
+        assert self.workers.peak_mb < MEMORY_MB, f"{self.workers.peak_mb} MB"
 
     def _check_positions(self) -> None:
         """An upstream that gives nothing to be used moves nothing."""
         before = 0
-        for record in self.topics.records[STATE]:
-            if record.key != b"up.items":
+        for record in self.topics.records[self._state]:
+            if record.key != self._source.encode():
                 continue
             state = msgspec.json.decode(record.value)
             since = (state["position"] or {}).get("since") or 0
@@ -245,16 +230,16 @@ class RestTrial:
 
     def _check_letters(self) -> None:
         """There is a letter of each time something malformed came, by each owner that got it."""
-        assert [len(self._rejected[topic]) for topic in ERRORS[1:]] == [0, 0]
+        assert [len(self._rejected[topic]) for topic in self._errors[1:]] == [0, 0]
         found: dict[int, int] = {}
-        for record in self._rejected[ERRORS[0]]:
+        for record in self._rejected[self._errors[0]]:
             text = base64.b64decode(msgspec.json.decode(record.value)["value"]).decode()
             number = re.search(r"letter\"?: (\d+)", text)
             assert number is not None, text
             found[int(number[1])] = found.get(int(number[1]), 0) + 1
         assert list(found) == list(range(1, len(self._letters) + 1))
-        for count, (least, most) in zip(found.values(), self._letters, strict=True):
-            assert least <= count <= most, f"{found}, not {self._letters}"
+        for count, wanted in zip(found.values(), self._letters, strict=True):
+            assert count in wanted, f"{found}, not {self._letters}"
 
 
 def _check_runs_on(topic: str, events: list[Written]) -> None:

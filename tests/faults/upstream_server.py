@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from .growth import Growth
+from .growth import Growth, Line
 
 __all__ = ["UpstreamServer", "serve"]
 
@@ -30,7 +30,7 @@ class UpstreamServer:
 
     def __init__(self) -> None:
         self.mode = "good"
-        self.growth = Growth(0, time.time(), 0.0)
+        self.growth = Growth(Line(0, 0.0, 0.0))
         self.counts: Counter[str] = Counter()
 
     @property
@@ -47,7 +47,9 @@ class UpstreamServer:
 
     def told(self, name: str, value: Any) -> None:
         """Do what a test says; a subclass may know other words than attributes."""
-        setattr(self, name, Growth(*value) if name == "growth" else value)
+        if name == "growth":
+            value = Growth(*(Line(*line) for line in value))
+        setattr(self, name, value)
 
     async def _control(self, request: web.Request) -> web.Response:
         for name, value in (await request.json()).items():

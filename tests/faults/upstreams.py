@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .cluster import free_ports
-from .growth import Growth
+from .growth import Growth, Line
 
 __all__ = ["Upstream"]
 
@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[2]
 
 #: For an upstream to do as it is told.
 TOLD_SECONDS = 10.0
+
+#: Between the moment at which it is told of another growth, and the other growth.
+TURN_SECONDS = 0.5
 
 
 class Upstream:
@@ -35,7 +38,7 @@ class Upstream:
         self.port, self.feed_port = free_ports(2)
         self._module = module
         self._start = start
-        self._growths = [Growth(0, time.time(), per_second)]
+        self.growth = Growth(Line(0, time.time(), per_second))
         self._settings: dict[str, Any] = {}
         self.process: Any = None
         self.start()
@@ -49,7 +52,7 @@ class Upstream:
         deadline = time.monotonic() + TOLD_SECONDS
         while True:
             try:
-                self._control({**self._settings, "growth": self._growths[-1]})
+                self._control({**self._settings, "growth": self.growth.lines})
             except OSError:
                 assert self.process.process.poll() is None, self.process.text
                 assert time.monotonic() < deadline, self.process.text
@@ -68,10 +71,12 @@ class Upstream:
         return time.time()
 
     def grow(self, per_second: float) -> None:
-        """Have so many items come each second from now on."""
-        now = time.time()
-        self._growths.append(Growth(self._growths[-1].last(now), now, per_second))
-        self._control({"growth": self._growths[-1]})
+        """Have so many items come each second; return when that is so."""
+        at = time.time() + TURN_SECONDS
+        self.growth.turn(at, per_second)
+        self._control({"growth": self.growth.lines})
+        assert time.time() < at, "it was told too late"
+        time.sleep(at - time.time())
 
     @property
     def counts(self) -> dict[str, int]:
@@ -81,12 +86,7 @@ class Upstream:
     @property
     def last(self) -> int:
         """The number of the last item that there is."""
-        return self._growths[-1].last(time.time())
-
-    def born(self, number: int) -> float:
-        """When an item was there."""
-        growth = next(growth for growth in reversed(self._growths) if growth.base < number)
-        return growth.born(number)
+        return self.growth.last(time.time())
 
     def kill(self) -> None:
         """SIGKILL: what it sends breaks off, and nobody listens on its port."""

@@ -20,6 +20,11 @@ class Workers:
         program: of each.
         start, wait_until: the fixtures.
         env: of each.
+
+    Attributes:
+        all: those that run.
+        peak_mb: the most memory that one of them had, of those that have ended too.
+        texts: what those said that have ended.
     """
 
     def __init__(self, program: str, start: Any, wait_until: Any, **env: str) -> None:
@@ -28,6 +33,8 @@ class Workers:
         self._wait_until = wait_until
         self._env = env
         self.all: list[Any] = []
+        self.peak_mb = 0.0
+        self.texts: list[str] = []
 
     def add(self, count: int = 1) -> None:
         """Start more of them; return when they are up."""
@@ -47,27 +54,26 @@ class Workers:
             time.sleep(SESSION_SECONDS + 3)
             worker.send(signal.SIGCONT)
             return
-        worker.send(signal.SIGKILL if how == "kill" else signal.SIGTERM)
-        status = worker.wait(15)
-        assert how == "kill" or status == 0, worker.text
-        self.all.remove(worker)
+        self._end(worker, signal.SIGKILL if how == "kill" else signal.SIGTERM)
         self.add()
 
     def stop(self) -> None:
         """End all as an operator would."""
         for worker in list(self.all):
-            worker.send(signal.SIGTERM)
-            assert worker.wait(15) == 0, worker.text
-        self.all.clear()
+            self._end(worker, signal.SIGTERM)
+
+    def _end(self, worker: Any, by: signal.Signals) -> None:
+        self.peak_mb = max(self.peak_mb, _peak(worker.pid))
+        worker.send(by)
+        status = worker.wait(15)
+        assert by == signal.SIGKILL or status == 0, worker.text
+        self.texts.append(worker.text)
+        self.all.remove(worker)
 
     def check(self) -> None:
         """Fail when one has ended by itself."""
         for worker in self.all:
             assert worker.process.poll() is None, worker.text[-3000:]
-
-    def peaks(self) -> list[float]:
-        """The most memory that each one has had since it began, in MB."""
-        return [_peak(worker.pid) for worker in self.all]
 
     @property
     def text(self) -> str:
@@ -76,6 +82,7 @@ class Workers:
 
 
 def _peak(pid: int) -> float:
+    """Return the most memory that a process has had since it began, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found is not None, status

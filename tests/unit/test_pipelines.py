@@ -514,14 +514,19 @@ async def test_a_position_that_no_event_followed_is_kept_of_a_source_that_ended(
 
 
 async def test_so_it_is_kept_of_one_that_shall_always_run(sources, running, until, monkeypatch):
+    class FailsAtItsSecondStart(Counting):
+        async def start(self):
+            if len(self.found) == 1:
+                self.found.append(self.position)
+                raise LookupError("mine")
+            await super().start()
+
     monkeypatch.setattr(pipelines, "AGAIN_SECONDS", 0)
-    built = running(sources(Counting, run_always=True))
-    (manager,) = built.managers
-    await until(lambda: len(manager.counting.found) >= 3)
+    built = running(sources(FailsAtItsSecondStart, run_always=True, restarts=AT_ONCE))
+    source = built.managers[0].failsatitssecondstart
+    await until(lambda: len(source.found) >= 3)
 
-    built.protocol.forget(manager.counting.name)
-
-    assert manager.counting.found[:3] == [None, 101, 202]
+    assert source.found[:3] == [None, 101, 101]
 
 
 async def test_one_source_can_be_stopped_and_started_beside_others(sources, running, until):

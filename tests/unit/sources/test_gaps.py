@@ -82,12 +82,28 @@ def test_only_so_many_positions_are_remembered(monkeypatch):
     assert [continuity.is_new(n, 2.0) for n in range(3)] == [True, False, False]
 
 
-def test_the_messages_of_the_last_gap_are_not_those_of_the_next(continuity):
+def test_what_a_backfill_had_is_known_in_the_next_for_a_while(continuity):
     continuity.open(Gap(1.0, 2.0))
     continuity.is_new(7, 2.0)
     continuity.messages += 1
     continuity.close(filled=True, at=3.0)
-    continuity.open(Gap(4.0, 5.0))
+    continuity.open(Gap(2.0, 5.0))
+    assert not continuity.is_new(7, 5.0)
+    assert continuity.close(filled=False, at=6.0) == Gap(2.0, 5.0)
 
-    assert continuity.is_new(7, 5.0)
-    assert continuity.close(filled=False, at=6.0) == Gap(4.0, 5.0)
+    continuity.open(Gap(5.0, 6.0 + 60.1))
+    assert continuity.is_new(7, 70.0)
+
+
+def test_of_a_long_backfill_not_all_is_known(continuity, monkeypatch):
+    monkeypatch.setattr(gaps, "FILLED", 2)
+    continuity.open(Gap(1.0, 2.0))
+    known = []
+    for n in range(3):
+        continuity.is_new(n, 2.0)
+        known.append(continuity.knows_overlap)
+    continuity.close(filled=True, at=3.0)
+    assert [*known, continuity.knows_overlap] == [True, True, False, False]
+
+    continuity.open(Gap(2.0, 4.0))
+    assert continuity.knows_overlap

@@ -12,6 +12,9 @@ from aiopype.sources.http import TooLarge
 
 from .rest_server import ISO_DATE, PRICE, answer, bomb
 
+#: Of the source, and of its dead letters.
+LOGGERS = {"aiopype.m.source", "aiopype.letter_log"}
+
 # --- good answers
 
 
@@ -257,7 +260,8 @@ async def test_after_an_error_it_goes_on(polling, api, until, mode, caplog):
     await until(lambda: run.got)
     assert run.got[0] == (PRICE, ISO_DATE)
     assert run.clock.slept[0] >= 0.8  # the first delay, less its jitter
-    warnings = [r for r in caplog.records if r.levelno >= logging.WARNING and "m.source" in r.name]
+    told = [r for r in caplog.records if r.name in LOGGERS]
+    warnings = [r for r in told if r.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert "\n" not in warnings[0].getMessage()
 
@@ -356,12 +360,12 @@ async def test_the_first_error_is_logged_and_each_change_of_it_and_its_end(
     run = polling(url=f"{api.url}quotes?key=secret")
 
     await until(lambda: run.got)
-    texts = [r.getMessage() for r in caplog.records if r.name == "aiopype.m.source"]
+    texts = [r.getMessage() for r in caplog.records if r.name in LOGGERS]
     assert [text.partition(";")[0] for text in texts] == [
         f"GET {api.url}quotes: StatusError: status 500: Internal Server Error",
         f"GET {api.url}quotes: StatusError: status 404: Not Found",
-        "response cannot be used: ValueError: the answer (application/json) is not JSON: "
-        "JSON is malformed: invalid character (byte 0)",
+        "m.source: a response cannot be used: ValueError: the answer (application/json) is not "
+        "JSON: JSON is malformed: invalid character (byte 0)",
         "it answers again, after 7 errors",
     ]
 

@@ -259,6 +259,40 @@ async def test_long_after_a_gap_messages_are_not_compared_with_it(recorder, unti
     assert numbers(recorder) == [1, 2, 2, 3]
 
 
+async def test_a_backfill_by_time_may_repeat_what_the_one_before_it_had(recorder, until):
+    async def lost():
+        await until(lambda: server.connections[1].close_code)
+
+    server = Server(send_numbers(1, then=closes), closes, send_numbers(9))
+    async with server.running():
+        source = Filled("m.feed", recorder, server.url, {}, [[2, 3, 4, lost], [3, 4, 5]])
+        async with running(source):
+            await until(lambda: 9 in numbers(recorder))
+
+    assert numbers(recorder) == [1, 2, 3, 4, 5, 9]
+
+
+async def test_behind_a_backfill_too_long_to_be_known_live_messages_come_by_another_one(
+    recorder, until, monkeypatch
+):
+    async def live_has_come():
+        await server.connections[1].ping()
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(gaps, "FILLED", 3)
+    server = Server(send_numbers(1, then=closes), send_numbers(4, 5, 6), send_numbers(9))
+    async with server.running():
+        fills = [[2, 3, live_has_come, 4, 5, 6, 7], [8]]
+        options = {"exception_threshold": 2}  # one for the connection that was closed
+        source = Filled("m.feed", recorder, server.url, options, fills)
+        async with running(source):
+            await until(lambda: 9 in numbers(recorder))
+
+    assert numbers(recorder) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [gap.position for gap in source.gaps] == [1, 7]
+    assert all(gap["filled"] for gap in gaps_of(recorder))
+
+
 async def test_without_positions_nothing_is_dropped(recorder, until):
     class Plain(Filled):
         position_of = WebsocketSource.position_of

@@ -787,6 +787,16 @@ async def test_a_transaction_that_takes_too_long_is_given_up(
 
 
 @pytest.mark.parametrize("durable", [True, False])
+async def test_the_numbers_of_transactions_have_no_gaps(outbox, kafka, opened, put, durable):
+    for n in range(3):
+        fail(kafka, durable=durable)
+        put(n)
+        await outbox.flush()
+
+    assert [state.number for _, state in kafka.commits] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("durable", [True, False])
 async def test_a_writer_that_is_cancelled_in_the_middle_leaves_nothing_in_doubt(
     outbox, kafka, opened, put, sending, turns, durable
 ):
