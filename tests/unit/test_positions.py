@@ -34,7 +34,8 @@ class Offset:
         [1, "a", None],
         {},
         {"page": 2},
-        "é\U0001f600", 2**70,
+        "é\U0001f600",
+        2**70,
     ],
 )
 def test_a_position_comes_back_as_it_was(position):
