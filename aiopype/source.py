@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ClassVar
 
 from aiolimiter import AsyncLimiter
@@ -146,9 +146,17 @@ class Source(Processor):
         They leave when the block ends; when it raises they are dropped. In the block nothing waits
         for room, and `emit` is as good as `emit_async`.
 
+        A transaction in another one is a part of it: what it emitted is dropped when it raises, and
+        durable when the outer one is.
+
         Raises:
             OutboxFull: in the block, at the 50,001st event.
         """
+        outer = current_outbox.get()
+        if isinstance(outer, _Group):
+            with outer.part():
+                yield
+            return
         group = _Group(int(self.clock.time() * 1000))
         token = current_outbox.set(group)
         try:
@@ -242,6 +250,17 @@ class _Group(Outbox):
     def __init__(self, timestamp: int) -> None:
         super().__init__([], None, timestamp)
         self.position: bytes | None = None
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Drop what this block adds when it raises."""
+        count, position = len(self.emitted), self.position
+        try:
+            yield
+        except BaseException:
+            del self.emitted[count:]
+            self.position = position
+            raise
 
     def append(self, topic: Topic, key: Key | None, value: bytes) -> None:
         if len(self.emitted) >= TOGETHER:

@@ -13,14 +13,15 @@ from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.source import Source
 from aiopype.supervision import stop_task
-from aiopype.transport.outbox import RETRY_SECONDS, Owning, SourceOutbox
+from aiopype.transport.outbox import RETRY_SECONDS, SourceOutbox
+from aiopype.transport.owning import Owning
 
 __all__ = ["Sources"]
 
 logger = logging.getLogger(__name__)
 
 #: A stopped source's events have this long to become durable.
-FLUSH_SECONDS = 6.0
+FLUSH_SECONDS = 4.0
 
 NOTHING = Wish()
 
@@ -188,6 +189,10 @@ class Sources:
             outbox.obey(False, self._running.get(name, 0))
         outbox.forget_pending()
         sender = self._senders.get(name)
+        if sender is not None and not sender.done() and not outbox.is_open:
+            # It opens again, after an error or a suspension; that is to be done before the source
+            # runs, which may have another position by then.
+            await stop_task(sender, 1.0)
         if sender is None or sender.done():
             outbox.discard()
             await self._open(outbox, name)

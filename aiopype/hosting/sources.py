@@ -16,7 +16,7 @@ from aiopype.transport.admin import Admin
 from aiopype.transport.clients import Clients
 from aiopype.transport.election import Election
 from aiopype.transport.limits import Limits
-from aiopype.transport.outbox import Owning
+from aiopype.transport.owning import Owning
 from aiopype.transport.security import connection_options
 from aiopype.transport.source_states import SourceStates, new_state_topic
 from aiopype.transport.transactions import TransactionalProducer

@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
-from websockets.asyncio.server import ServerConnection, serve as serve_feed
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_feed
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from .feed_trial import ACTS, FAULTS as FEED_FAULTS, MODES, PER_SECOND, FeedTrial
-from .rest_trial import FAULTS as REST_FAULTS, RestTrial
+from .feed_trial import ACTS, MODES, PER_SECOND, FeedTrial
+from .feed_trial import FAULTS as FEED_FAULTS
+from .rest_trial import FAULTS as REST_FAULTS
+from .rest_trial import RestTrial
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(400)]
 

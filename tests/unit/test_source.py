@@ -161,6 +161,34 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_behind(source, rec
     assert recorder.sent == []
 
 
+async def test_a_transaction_in_another_one_leaves_with_it(source, recorder):
+    async with source.transaction():
+        source.emit("number", 1)
+        async with source.transaction():
+            source.checkpoint(2)
+            source.emit("number", 2)
+        assert recorder.sent == []
+
+    assert [value for *_, value in recorder.sent] == [b"[1]", b"[2]"]
+    assert source.position == 2
+
+
+async def test_a_transaction_in_another_one_that_raises_leaves_the_outer_as_it_was(
+    source, recorder
+):
+    async with source.transaction():
+        source.checkpoint(1)
+        source.emit("number", 1)
+        with pytest.raises(ZeroDivisionError):
+            async with source.transaction():
+                source.checkpoint(2)
+                source.emit("number", 2)
+                raise ZeroDivisionError
+
+    assert [value for *_, value in recorder.sent] == [b"[1]"]
+    assert source.position == 1
+
+
 async def test_after_a_transaction_events_leave_at_once_again(source, recorder):
     async with source.transaction():
         pass

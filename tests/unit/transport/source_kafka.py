@@ -9,7 +9,7 @@ from aiokafka import errors as kafka_errors
 
 from aiopype.ownership import SourceState
 from aiopype.progress import Progress
-from aiopype.transport.outbox import Owning
+from aiopype.transport.owning import Owning
 from aiopype.transport.source_states import new_state_topic
 
 

@@ -18,6 +18,7 @@ from aiopype.errors import (
     StateCorrupt,
 )
 from aiopype.topics import Topic
+from aiopype.transport import intake as intake_module
 from aiopype.transport import outbox as outbox_module
 from aiopype.transport.outbox import SourceOutbox
 from aiopype.transport.outputs import partition_of
@@ -30,7 +31,7 @@ NO_ANSWER = kafka_errors.RequestTimedOutError("no answer")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """There is room for three events, and a second attempt comes at once."""
-    monkeypatch.setattr(outbox_module, "ROOM", 3)
+    monkeypatch.setattr(intake_module, "ROOM", 3)
     monkeypatch.setattr(outbox_module, "RETRY_SECONDS", 0)
 
 
@@ -147,7 +148,7 @@ async def test_a_full_outbox_refuses_and_says_what_to_use(outbox, put):
 
 
 async def test_there_is_room_for_so_many_bytes_too(outbox, topic, monkeypatch):
-    monkeypatch.setattr(outbox_module, "ROOM_BYTES", 100)
+    monkeypatch.setattr(intake_module, "ROOM_BYTES", 100)
     outbox.put_nowait(topic, "k" * 40, b"x" * 59)
     outbox.put_nowait(topic, None, b"x")
 
@@ -156,7 +157,7 @@ async def test_there_is_room_for_so_many_bytes_too(outbox, topic, monkeypatch):
 
 
 async def test_bytes_that_are_durable_make_room(outbox, topic, opened, together, monkeypatch):
-    monkeypatch.setattr(outbox_module, "ROOM_BYTES", 100)
+    monkeypatch.setattr(intake_module, "ROOM_BYTES", 100)
 
     for _ in range(3):
         outbox.put_nowait(topic, "k" * 10, b"x" * 40)

@@ -12,8 +12,10 @@ from aiopype.errors import EmitError, SourceError, SourceFenced
 from aiopype.ownership import RESET, SourceState
 from aiopype.progress import Progress
 from aiopype.topics import Topic
+from aiopype.transport import intake as intake_module
 from aiopype.transport import outbox as outbox_module
-from aiopype.transport.outbox import FENCINGS, Owning, SourceOutbox
+from aiopype.transport.outbox import FENCINGS, SourceOutbox
+from aiopype.transport.owning import Owning
 from aiopype.transport.source_states import new_state_topic
 
 NUMBERS = Topic("m.s", "number")
@@ -194,7 +196,7 @@ async def test_a_flush_of_what_is_dropped_is_none(outbox, brokers, turns):
 async def test_one_that_waits_for_room_is_refused_when_another_has_written(
     outbox, brokers, turns, monkeypatch
 ):
-    monkeypatch.setattr(outbox_module, "ROOM", 1)
+    monkeypatch.setattr(intake_module, "ROOM", 1)
     emit(outbox, 1)
     waiting = [
         asyncio.ensure_future(outbox.put(NUMBERS, None, b"2")),
