@@ -1,5 +1,6 @@
 import asyncio
 import time
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -179,7 +180,7 @@ async def test_a_transaction_in_another_one_that_raises_leaves_the_outer_as_it_w
     async with source.transaction():
         source.checkpoint(1)
         source.emit("number", 1)
-        with pytest.raises(ZeroDivisionError):
+        with suppress(ZeroDivisionError):
             async with source.transaction():
                 source.checkpoint(2)
                 source.emit("number", 2)

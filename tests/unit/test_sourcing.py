@@ -79,7 +79,7 @@ class FakeOutbox:
         self.may_write.set()
         self._put = self._pending = None
         self._filled = asyncio.Event()
-        self.is_gone = False
+        self.is_gone = self.is_open = False
         owning.outboxes[name].append(self)
 
     @property
@@ -103,6 +103,7 @@ class FakeOutbox:
         self.steps.append(("paused", restart) if is_paused else ("runs", restart))
 
     def discard(self):
+        self.is_open = False
         self.steps.append("discard")
 
     async def open(self):
@@ -111,6 +112,7 @@ class FakeOutbox:
         if self.errors and (error := self.errors.popleft()):
             raise error
         self.epoch += 1
+        self.is_open = True
 
     async def put(self, topic, key, value):
         self.waiting.append(int(value.strip(b"[]")))
@@ -497,6 +499,22 @@ async def test_what_waits_is_kept_for_when_the_group_says_that_it_is_this_worker
 
     assert source.steps[-1] == "from 2"
     assert len(owning.outboxes[A]) == 1
+
+
+async def test_an_outbox_that_was_opening_again_meanwhile_is_opened_before_the_source_runs(
+    assign, sources, source, outbox, until
+):
+    await assign(A)
+    sources.suspend("no answer")
+    await until(lambda: source.steps[-1] == "cancelled")
+    outbox().is_open = False  # an error while it wrote what was left
+    starts = len(source.steps)
+
+    sources.assign(frozenset({A}))
+    await until(lambda: len(source.steps) > starts)
+
+    assert outbox().steps.count("open") == 2
+    assert outbox().is_open
 
 
 async def test_what_is_another_workers_after_that_is_given_up(assign, sources, source, told, until):

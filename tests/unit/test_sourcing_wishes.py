@@ -28,7 +28,7 @@ class Outbox:
         self.count = 0
         self.epoch = 1
         self.position = None
-        self.is_admitted = self.is_discarded = False
+        self.is_admitted = self.is_discarded = self.is_open = False
         self.flush_error = None
 
     def obey(self, is_paused, restart):
@@ -39,6 +39,7 @@ class Outbox:
         self.opens += 1
         if self.error is not None:
             raise self.error
+        self.is_open = True
         return True
 
     async def run(self):
@@ -52,7 +53,7 @@ class Outbox:
         self.is_admitted = True
 
     def discard(self):
-        self.is_discarded = True
+        self.is_discarded, self.is_open = True, False
 
     def forget_pending(self):
         pass
