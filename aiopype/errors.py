@@ -99,9 +99,11 @@ class SourceError(AiopypeError):
 
     Attributes:
         is_hopeless: whether that is no use soon: it goes into quarantine at once.
+        at_least_seconds: how long its upstream asked to be left alone.
     """
 
     is_hopeless: ClassVar[bool] = False
+    at_least_seconds: float = 0.0
 
 
 class CircuitOpen(SourceError):

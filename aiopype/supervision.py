@@ -177,6 +177,8 @@ class Supervisor:
         restart = unit.budget.fail(self._clock(), at_once=at_once)
         spread = unit.policy.jitter
         seconds = restart.delay_seconds * self._jitter(1 - spread, 1 + spread)
+        if isinstance(error, SourceError):
+            seconds = max(seconds, error.at_least_seconds)
         now = self._wall()
         state = State.QUARANTINED if restart.is_quarantine else State.RESTARTING
         unit.status = Status(state, now, what, error, now + seconds)

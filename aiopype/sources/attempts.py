@@ -47,13 +47,15 @@ class Attempts:
             at_least_seconds: what the upstream asked for, as with `Retry-After`.
 
         Raises:
-            CircuitOpen: that was one too many; from `error`.
+            CircuitOpen: that was one too many; from `error`. It knows `at_least_seconds`.
         """
         self.failures += 1
         if self.failures >= self._options.exception_threshold:
-            raise CircuitOpen(
+            circuit = CircuitOpen(
                 f"{self.failures} errors in a row, the last: {type(error).__name__}: {error}"
-            ) from error
+            )
+            circuit.at_least_seconds = at_least_seconds
+            raise circuit from error
         # Beyond 2**30 the power only costs; the longest delay is reached long before.
         doubled = self._options.first_delay_seconds * 2.0 ** min(self.failures - 1, 30)
         delay = min(doubled, self._options.last_delay_seconds)

@@ -42,8 +42,8 @@ HELD_SECONDS = 2.0
 #: Frames are under way for less, unless there is a flood.
 WAY_SECONDS = 0.5
 
-#: What a worker has at most: 60 MB from the beginning on, live frames that wait for a back-fill, and
-#: positions of messages.
+#: What a worker has at most: 60 MB from the beginning on, and frames that wait for a back-fill, and
+#: positions.
 MEMORY_MB = 140.0
 
 PROGRAM = """

@@ -309,6 +309,17 @@ def test_a_source_whose_failure_is_hopeless_is_in_quarantine_at_once(supervisor,
     assert supervisor.is_running("a.source")
 
 
+def test_an_upstream_that_asked_for_it_is_left_alone_for_longer(supervisor, time):
+    circuit = CircuitOpen("mine")
+    circuit.at_least_seconds = 3_600
+    supervisor.fail("a.source", circuit, "what")
+
+    time.pass_by(3_599)
+    assert not supervisor.is_running("a.source")
+    time.pass_by(1)
+    assert supervisor.is_running("a.source")
+
+
 @pytest.mark.parametrize("error", [SourceError, SourceSilent, LookupError])
 def test_a_source_whose_failure_is_not_is_started_again_soon(supervisor, error):
     supervisor.fail("a.source", error("mine"), "what")

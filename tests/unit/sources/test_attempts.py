@@ -95,6 +95,13 @@ def test_one_error_too_many_opens_the_circuit_and_says_why(make):
     assert open_.value.__cause__ is REFUSED
 
 
+def test_an_open_circuit_knows_how_long_the_upstream_wants_to_be_left_alone(make):
+    with pytest.raises(CircuitOpen) as circuit:
+        make(exception_threshold=1).failed(REFUSED, at_least_seconds=3_600)
+
+    assert circuit.value.at_least_seconds == 3_600
+
+
 def test_with_a_threshold_of_one_the_first_error_opens_it(make):
     with pytest.raises(CircuitOpen):
         make(exception_threshold=1).failed(REFUSED)
