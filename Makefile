@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test faults bench bench-failures clean
+.PHONY: help setup demo test faults bench bench-failures bench-sources clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: .venv/.ready ## prepare .venv, run nothing
 
@@ -38,6 +38,9 @@ bench: .venv-bench/.ready ## aiopype beside other ways to do the same, eight min
 
 bench-failures: .venv-bench/.ready ## what events that fail cost, four minutes
 	@.venv-bench/bin/python -m benchmarks.failures $(BENCH)
+
+bench-sources: .venv-bench/.ready ## what a thousand REST sources and a flooded websocket cost, three minutes
+	@.venv-bench/bin/python -m benchmarks.sources_kafka $(BENCH)
 
 # An environment of its own: the peers' dependencies are nobody else's, nor are our versions theirs.
 .venv-bench/.ready: pyproject.toml benchmarks/requirements.txt
