@@ -6,10 +6,11 @@ import base64
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,7 +21,7 @@ from .upstream_trial import FAILOVER_SECONDS, UpstreamTrial
 from .upstreams import Upstream
 from .workers import Workers
 
-__all__ = ["FAULTS", "LETTERS", "RestTrial"]
+__all__ = ["FAULTS", "RestTrial"]
 
 #: Modes of the upstream; but `refused` and `frozen`, which are done to its process.
 FAULTS = [
@@ -37,6 +38,9 @@ PER_SECOND = 100.0
 
 #: So long one is refused or frozen, of which nobody can count that.
 HELD_SECONDS = 2.0
+
+#: The longest time between two requests to an upstream that does not answer.
+ASK_SECONDS = 3.0
 
 #: The longest time without an event of a source whose owner lives, and which has one a second.
 QUIET_SECONDS = 4.0
@@ -98,6 +102,27 @@ PROGRAM = """
 """
 
 
+class Spell(NamedTuple):
+    """A time in which the upstream gave nothing that can be used.
+
+    Attributes:
+        fault: why.
+        began, ended: when.
+        last: the number of the last item that there was before it.
+        too_soon: how often it was asked before it wanted to be.
+    """
+
+    fault: str
+    began: float
+    ended: float
+    last: int
+    too_soon: int
+
+    def has(self, state: Any) -> bool:
+        """Whether a source's state was written in it."""
+        return bool(self.began < state["at_ms"] / 1000 < self.ended)
+
+
 class RestTrial(UpstreamTrial):
     """Sources of two upstreams and a clock; what is done to the first, and what comes of it.
 
@@ -126,10 +151,8 @@ class RestTrial(UpstreamTrial):
         topics = (self._item, self._steady, self._tick, self._state)
         super().__init__(seed, upstream, workers, lambda: Topics(broker, *topics))
         self._broker = broker
-        #: Times at which the upstream gave nothing to be used, each with the last item before.
-        self._useless: list[tuple[float, float, int]] = []
-        #: Of each malformed answer that it gave, how many dead letters there have to be.
-        self._letters: list[range] = []
+        self._spells: list[Spell] = []
+        self._states: list[Any] = []
 
     def newest(self) -> tuple[int, int]:
         if not self.topics.records[self._item]:
@@ -153,12 +176,9 @@ class RestTrial(UpstreamTrial):
                 self.end_owner(end)
                 self._ask(fault, asked)
             ended = time.time()
-            if fault == "status_429" and end is None:
-                assert self.upstream.counts.get("too soon", 0) == 0, "Retry-After was not heeded"
+            too_soon = self.upstream.counts.get("too soon", 0) if fault == "status_429" else 0
         print(f"{fault} for {ended - began:.1f} s, {end}")
-        self._useless.append((began, ended, last))
-        if fault in LETTERS:
-            self._letters.append(range(1, 2 if end is None else 3))
+        self._spells.append(Spell(fault, began, ended, last, too_soon))
         self.flows()
 
     @contextmanager
@@ -170,7 +190,7 @@ class RestTrial(UpstreamTrial):
             with self.upstream.frozen():
                 yield
         else:
-            self.upstream.tell(mode=fault, letter=len(self._letters) + 1)
+            self.upstream.tell(mode=fault, letter=len(self._spells))
             yield
             self.upstream.tell(mode="good")
 
@@ -180,7 +200,11 @@ class RestTrial(UpstreamTrial):
             time.sleep(HELD_SECONDS)
             return
         wanted = self.upstream.counts.get(fault, 0) + times
-        self.until(lambda: self.upstream.counts.get(fault, 0) >= wanted, f"asked while {fault}")
+        self.until(
+            lambda: self.upstream.counts.get(fault, 0) >= wanted,
+            f"asked while {fault}",
+            FAILOVER_SECONDS + times * ASK_SECONDS,
+        )
 
     # --- what came of it
 
@@ -194,6 +218,11 @@ class RestTrial(UpstreamTrial):
         self.workers.stop()
         print(f"{self.workers.peak_mb:.0f} MB")
         self.topics.settle()
+        self._states = [
+            msgspec.json.decode(record.value)
+            for record in self.topics.records[self._state]
+            if record.key == self._source.encode()
+        ]
         self._rejected = read(self._broker, *self._errors)
         counts = Counts.of({n: self.topics.written(topic) for n, topic in enumerate(upstreams)})
         letters = sum(map(len, self._rejected.values()))
@@ -207,6 +236,8 @@ class RestTrial(UpstreamTrial):
         for topic in (self._item, self._steady):
             Counts.of({0: self.topics.written(topic)}).check()
         self._check_positions()
+        for spell in self._spells:
+            assert spell.too_soon <= self._moves(spell), f"{spell}: Retry-After was not heeded"
         self._check_letters()
         for topic in (self._steady, self._tick):
             _check_runs_on(topic, self.topics.written(topic))
@@ -214,32 +245,35 @@ class RestTrial(UpstreamTrial):
         assert instants == list(range(instants[0], instants[-1] + 1))
         assert self.workers.peak_mb < MEMORY_MB, f"{self.workers.peak_mb} MB"
 
+    def _moves(self, spell: Spell) -> int:
+        """How often the source had a new owner in a spell."""
+        before = [state for state in self._states if state["at_ms"] / 1000 <= spell.began][-1]
+        epochs = {state["epoch"] for state in self._states if spell.has(state)}
+        return len(epochs - {before["epoch"]})
+
     def _check_positions(self) -> None:
         """An upstream that gives nothing to be used moves nothing."""
         before = 0
-        for record in self.topics.records[self._state]:
-            if record.key != self._source.encode():
-                continue
-            state = msgspec.json.decode(record.value)
+        for state in self._states:
             since = (state["position"] or {}).get("since") or 0
             assert since >= before, f"from {before} back to {since}"
-            for began, ended, last in self._useless:
-                if began < state["at_ms"] / 1000 < ended:
-                    assert since <= last, f"{since} of {last} at {state['at_ms']}"
             before = since
+            for spell in self._spells:
+                assert since <= spell.last or not spell.has(state), f"{since} in {spell}"
 
     def _check_letters(self) -> None:
-        """There is a letter of each time something malformed came, by each owner that got it."""
+        """There is a letter of each spell of something malformed, by each owner that got it."""
         assert [len(self._rejected[topic]) for topic in self._errors[1:]] == [0, 0]
-        found: dict[int, int] = {}
+        found: Counter[int] = Counter()
         for record in self._rejected[self._errors[0]]:
             text = base64.b64decode(msgspec.json.decode(record.value)["value"]).decode()
             number = re.search(r"letter\"?: (\d+)", text)
             assert number is not None, text
-            found[int(number[1])] = found.get(int(number[1]), 0) + 1
-        assert list(found) == list(range(1, len(self._letters) + 1))
-        for count, wanted in zip(found.values(), self._letters, strict=True):
-            assert count in wanted, f"{found}, not {self._letters}"
+            found[int(number[1])] += 1
+        malformed = [n for n, spell in enumerate(self._spells) if spell.fault in LETTERS]
+        assert list(found) == malformed
+        for number, count in found.items():
+            assert count <= 1 + self._moves(self._spells[number]), f"{count} of {number}"
 
 
 def _check_runs_on(topic: str, events: list[Written]) -> None:

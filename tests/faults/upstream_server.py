@@ -7,6 +7,7 @@ server to set, and what comes back is what it counted.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections import Counter
@@ -58,7 +59,9 @@ class UpstreamServer:
 
 
 async def serve(server: UpstreamServer) -> None:
-    """Serve on the port that the environment says, until killed."""
+    """Serve on the port that the environment says, until killed; first be told what it says."""
+    for name, value in json.loads(os.environ["TOLD"]).items():
+        server.told(name, value)
     app = web.Application()
     app.add_routes(server.routes())
     runner = web.AppRunner(app, access_log=None)

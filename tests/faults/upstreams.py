@@ -48,11 +48,12 @@ class Upstream:
         self.process = self._start(
             "", command=("-m", f"tests.faults.{self._module}"), file="upstream.txt",
             PYTHONPATH=str(ROOT), PORT=str(self.port), FEED_PORT=str(self.feed_port),
+            TOLD=json.dumps({**self._settings, "growth": self.growth.lines}),
         )  # fmt: skip
         deadline = time.monotonic() + TOLD_SECONDS
         while True:
             try:
-                self._control({**self._settings, "growth": self.growth.lines})
+                self._control({})
             except OSError:
                 assert self.process.process.poll() is None, self.process.text
                 assert time.monotonic() < deadline, self.process.text
@@ -65,10 +66,9 @@ class Upstream:
         self._settings |= settings
         self._control(settings)
 
-    def do(self, act: str) -> float:
-        """Have it do something once; return when."""
+    def do(self, act: str) -> None:
+        """Have it do something once."""
         self._control({act: None})
-        return time.time()
 
     def grow(self, per_second: float) -> None:
         """Have so many items come each second; return when that is so."""
@@ -88,14 +88,10 @@ class Upstream:
         """The number of the last item that there is."""
         return self.growth.last(time.time())
 
-    def kill(self) -> None:
-        """SIGKILL: what it sends breaks off, and nobody listens on its port."""
-        self.process.kill()
-
     @contextmanager
     def killed(self) -> Iterator[None]:
-        """Be dead within the block."""
-        self.kill()
+        """Be dead within the block: what it sends breaks off, and nobody listens on its ports."""
+        self.process.kill()
         yield
         self.start()
 
