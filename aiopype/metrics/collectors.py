@@ -1,17 +1,10 @@
-"""Metrics: collectors that read, when Prometheus asks, what the worker knows anyway.
-
-An event costs nothing here. A new metric is a collector more, over state that is kept a batch at a
-time (`progress`, `supervision`). Names begin with `aiopype_`; labels come from the graph only,
-never from keys or events.
-"""
+"""What reads, when Prometheus asks, what the worker knows anyway."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -21,33 +14,7 @@ from aiopype.states import State, Status
 from aiopype.supervision import Supervisor
 from aiopype.topics import ERROR, Topic
 
-__all__ = ["EventCollector", "Metrics", "StateCollector"]
-
-
-class Metrics:
-    """The metrics of one worker, in a registry of their own.
-
-    Arguments:
-        collectors: those it begins with.
-    """
-
-    def __init__(self, *collectors: Collector) -> None:
-        self._registry = CollectorRegistry()
-        for collector in collectors:
-            self.add(collector)
-
-    def add(self, collector: Collector) -> None:
-        """Let a collector be asked at every scrape."""
-        self._registry.register(collector)
-
-    def text(self, accept: str = "") -> tuple[bytes, str]:
-        """Return all metrics in a form that the client accepts, and its content type.
-
-        Arguments:
-            accept: the `Accept` header; Prometheus' own text form if it has nothing to say.
-        """
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+__all__ = ["EventCollector", "StateCollector"]
 
 
 class StateCollector(Collector):
