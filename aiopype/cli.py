@@ -1,4 +1,4 @@
-"""The command line: `aiopype run`, `record`, `graph`, `config`, `errors`, `sources`, `broker`."""
+"""The command line: its groups are in `commands`, the short commands here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from aiopype import logs
+from aiopype.commands.deploy import deploy
 from aiopype.commands.errors import errors
 from aiopype.commands.flows import named
 from aiopype.commands.recording import record
@@ -59,6 +60,7 @@ def main() -> None:
     """Run continuous data pipelines on Kafka."""
 
 
+main.add_command(deploy)
 main.add_command(errors)
 main.add_command(record)
 main.add_command(sources)
