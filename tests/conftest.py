@@ -123,7 +123,7 @@ def committed(kafka: str) -> Callable[[str, str], Awaitable[dict[int, int | None
 def wait_until() -> Callable[..., None]:
     """Wait for a condition, with a deadline; the test fails when it does not come true."""
 
-    def wait(condition: Callable[[], Any], seconds: float = 20.0, what: Any = "") -> None:
+    def wait(condition: Callable[[], Any], seconds: float = 60.0, what: Any = "") -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:

@@ -155,7 +155,7 @@ class Owners:
         lasts = {n: events[-1] for n, events in self.read().items() if events}
         return {n: last.pid for n, last in lasts.items() if last.seconds > since}
 
-    def spreads(self, *counts: int, seconds: float = 30) -> None:
+    def spreads(self, *counts: int, seconds: float = 60) -> None:
         """Wait until the sources are spread so."""
         deadline = time.monotonic() + seconds
         while (found := self.spread()) != list(counts):

@@ -12,8 +12,13 @@ from .trial import SESSION_SECONDS
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(300)]
 
 
-def test_ten_random_faults_of_two_workers(trial: Any) -> None:
-    faults = ["kill"] * 4 + ["freeze"] * 3 + ["terminate"] * 3
+SOME = {"kill": 1, "freeze": 1, "terminate": 1}
+MANY = {"kill": 4, "freeze": 3, "terminate": 3}
+
+
+@pytest.mark.parametrize("counts", [SOME, pytest.param(MANY, marks=pytest.mark.long)])
+def test_random_faults_of_two_workers(trial: Any, counts: dict[str, int]) -> None:
+    faults = [fault for fault, count in counts.items() for _ in range(count)]
     faults = trial.chance.sample(faults, len(faults))
     print(f"seed {trial.seed}: {faults}")
     trial.begin(2_000, workers=2)

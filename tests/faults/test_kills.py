@@ -39,6 +39,7 @@ def test_three_kills_in_the_middle_of_a_backlog(trial: Any) -> None:
     trial.finish("SIGKILL of the only worker in the middle of a backlog of 100,000", faults=3)
 
 
+@pytest.mark.long
 def test_a_frozen_worker_wakes_after_its_partitions_have_moved(trial: Any) -> None:
     trial.begin(workers=2)
     trial.freeze(trial.workers[0], PAST_THE_SESSION)

@@ -79,7 +79,9 @@ async def until(condition: Callable[[], Any], seconds: float = 40.0) -> None:
         await asyncio.sleep(0.2)
 
 
-@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize(
+    "guarantee", ["exactly_once", pytest.param("at_least_once", marks=pytest.mark.long)]
+)
 async def test_a_key_in_trouble_waits_over_a_kill_and_a_change_of_owner_and_comes_out_in_order(
     load: Any, outputs: Any, start: Any, wait_until: Any, tmp_path: Any, guarantee: str
 ) -> None:

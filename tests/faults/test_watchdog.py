@@ -174,7 +174,7 @@ async def until_handled(stuck: Stuck, read_topic: Any, count: int, seconds: floa
         ),
         pytest.param(
             NEVER_LETS_GO, {"AIOPYPE_WATCHDOG_LOOP_SECONDS": "0.5"}, 1,
-            "Timeout", id="C code that holds the interpreter",
+            "Timeout", id="C code that holds the interpreter", marks=pytest.mark.long,
         ),
     ],
 )  # fmt: skip
@@ -212,7 +212,7 @@ async def test_a_stuck_worker_of_the_faust_command_ends(stuck: Stuck, wait_until
         AIOPYPE_FLOW="program.py",
         AIOPYPE_WATCHDOG_LOOP_SECONDS="3",
     )
-    wait_until(lambda: "partitions assigned" in worker.text, seconds=30, what=worker)
+    wait_until(lambda: "partitions assigned" in worker.text, seconds=60, what=worker)
     await stuck.send(1)
 
     assert worker.wait(15) == EXIT_STATUS, worker.text
@@ -225,7 +225,7 @@ async def test_a_stuck_worker_of_the_faust_command_ends(stuck: Stuck, wait_until
         pytest.param(NEVER_FETCHES, "FETCH", "has room and is not fetched since",
                      id="a client that fetches no more"),
         pytest.param(NEVER_JOINS, "GROUP", "the worker is out of its group since",
-                     id="a client that does not get back into its group"),
+                     id="a client that does not get back into its group", marks=pytest.mark.long),
     ],
 )  # fmt: skip
 async def test_a_worker_whose_client_is_lost_ends_and_another_takes_over(

@@ -151,6 +151,7 @@ async def test_c11_an_offset_is_not_committed_when_its_output_failed(
     assert (await committed(worker.group, worker.topic))[0] >= 4
 
 
+@pytest.mark.long
 async def test_r1_a_standby_that_was_idle_for_long_takes_over(
     start: Any, fill: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

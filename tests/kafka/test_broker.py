@@ -26,7 +26,7 @@ PRICES = TopicPartition("prices", 0)
 VALUES = [b"%d" % number for number in range(1000)]
 
 
-def eventually(condition, seconds=20):
+def eventually(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"

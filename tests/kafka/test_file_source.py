@@ -40,6 +40,7 @@ PIPELINE = """
 """
 
 
+@pytest.mark.long
 async def test_each_line_comes_once_over_kills_and_rotations(
     kafka: str, start: Any, read_topic: Any, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ async def test_a_replay_ends_when_all_is_handled_and_touches_nothing_of_the_real
     assert {name for name in added if not name.startswith(("replay.ends.", "__"))} == set()
 
 
+@pytest.mark.long
 async def test_a_replay_that_is_killed_goes_on_where_it_was(
     play: Any, read_topic: Any, wait_until: Any
 ) -> None:

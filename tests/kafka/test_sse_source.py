@@ -70,6 +70,7 @@ async def stream() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
+@pytest.mark.long
 async def test_each_event_comes_once_over_drops_and_kills(
     kafka: str, start: Any, read_topic: Any, stream: str
 ) -> None:

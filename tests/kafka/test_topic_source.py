@@ -159,7 +159,7 @@ def errors(kafka: str, tmp_path: Path) -> Callable[..., Any]:
 def outputs(read_topic: Any) -> Callable[..., Any]:
     """What came of a flow, as soon as there are so many."""
 
-    async def read(name: str, count: int, seconds: float = 30.0) -> list[Any]:
+    async def read(name: str, count: int, seconds: float = 60.0) -> list[Any]:
         deadline = time.monotonic() + seconds
         while len(found := await read_topic(f"space.{name}.step.done")) < count:
             assert time.monotonic() < deadline, f"{len(found)} of {count}"
