@@ -54,7 +54,10 @@ class OwnedSources(Service):
         self._names = tuple(pipelines.sources)
         self._brokers = brokers
         self._security = security
-        self._clients = Clients(brokers, security)
+        graph = protocol.graph
+        self._clients = Clients(
+            brokers, security, lambda: [t.name for t in graph.topics() if t.partitions is not None]
+        )
         self._pins: dict[str, str] = {}
         self._states = SourceStates(brokers, topic, security)
         self._wishes = Wishes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import errors as kafka_errors
@@ -30,6 +30,8 @@ class Clients(Service):
     Arguments:
         brokers: `host:port,...`.
         security: from `connection_options`.
+        topics: returns names of topics that a client learns of as it connects, all in one request;
+            those that it meets later cost one each, with all that it has met before in it.
         size: how many there are at most; each is made when it is needed.
     """
 
@@ -40,12 +42,14 @@ class Clients(Service):
         self,
         brokers: str,
         security: Mapping[str, Any] | None = None,
+        topics: Callable[[], Iterable[str]] = tuple,
         size: int = SIZE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._brokers = brokers
         self._security = security
+        self._topics = topics
         self._size = size
         self._clients: list[AIOKafkaClient] = []
         self._given = 0
@@ -62,6 +66,8 @@ class Clients(Service):
                 client = new_client(self._brokers, self._security)
                 try:
                     await client.bootstrap()
+                    if topics := list(self._topics()):
+                        await client.set_topics(topics)
                 except BaseException:
                     await client.close()
                     raise

@@ -174,7 +174,7 @@ class RestTrial(UpstreamTrial):
         self.faults += 1
         if fault == "status_410":
             # In the middle of a poll it is the cursor that is gone: what left before comes again.
-            self.until(self._is_near, "the source is near the end")
+            self.until(self._is_between_polls, "it is between two polls")
         with self._upstream(fault):
             last, began = self.upstream.last, time.time()
             self._ask(fault, asked)
@@ -187,8 +187,11 @@ class RestTrial(UpstreamTrial):
         self._spells.append(Spell(fault, began, ended, last, too_soon))
         self.flows()
 
-    def _is_near(self) -> bool:
-        return self.newest()[0] > self.upstream.last - POLL_ITEMS
+    def _is_between_polls(self) -> bool:
+        """Whether the source has read to the end, and there is no long poll before it."""
+        position = self._read_states()[-1]["position"]
+        is_near = self.newest()[0] > self.upstream.last - POLL_ITEMS
+        return is_near and "middle" not in (position or {})
 
     @contextmanager
     def _upstream(self, fault: str) -> Iterator[None]:
@@ -227,11 +230,7 @@ class RestTrial(UpstreamTrial):
         self.workers.stop()
         print(f"{self.workers.peak_mb:.0f} MB")
         self.topics.settle()
-        self._states = [
-            msgspec.json.decode(record.value)
-            for record in self.topics.records[self._state]
-            if record.key == self._source.encode()
-        ]
+        self._states = self._read_states()
         self._rejected = read(self._broker, *self._errors)
         counts = Counts.of({n: self.topics.written(topic) for n, topic in enumerate(upstreams)})
         letters = sum(map(len, self._rejected.values()))
@@ -253,6 +252,13 @@ class RestTrial(UpstreamTrial):
         instants = [tick.number for tick in self.topics.written(self._tick)]
         assert instants == list(range(instants[0], instants[-1] + 1))
         assert self.workers.peak_mb < MEMORY_MB, f"{self.workers.peak_mb} MB"
+
+    def _read_states(self) -> list[Any]:
+        return [
+            msgspec.json.decode(record.value)
+            for record in list(self.topics.records[self._state])
+            if record.key == self._source.encode()
+        ]
 
     def _moves(self, spell: Spell) -> int:
         """How often the source had a new owner in a spell."""

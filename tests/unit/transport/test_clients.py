@@ -16,6 +16,7 @@ class FakeClient:
 
     def __init__(self, brokers, security):
         self.brokers, self.security = brokers, security
+        self.topics = []
         self.errors = []
         self.close_errors = []
         self.is_connected = self.is_closed = False
@@ -27,6 +28,9 @@ class FakeClient:
         if self.errors:
             raise self.errors.pop(0)
         self.is_connected = True
+
+    async def set_topics(self, topics):
+        self.topics.append(topics)
 
     async def close(self):
         self.is_closed = True
@@ -70,6 +74,20 @@ async def test_a_client_is_connected_as_it_is_told(clients, made):
 
     assert (client.brokers, client.security) == ("a:1", {"security_protocol": "SSL"})
     assert client.is_connected
+
+
+async def test_a_client_learns_of_all_topics_as_it_connects(made):
+    clients = Clients("a:1", topics=lambda: ["m.a.x", "m.b.y"])
+
+    client = await clients.next()
+
+    assert client.topics == [["m.a.x", "m.b.y"]]
+
+
+async def test_a_client_is_connected_where_there_are_no_topics_to_learn_of(clients):
+    client = await clients.next()
+
+    assert client.topics == []
 
 
 async def test_no_more_are_made_than_there_may_be_and_they_are_given_out_in_turn(clients, made):
