@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test faults bench bench-failures bench-sources clean
+.PHONY: help setup demo test check-deploy deploy-files faults bench bench-failures bench-sources clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,6 +30,23 @@ test: .venv/.ready ## lint, format, layers, types, then the tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+check-deploy: .venv-deploy/.ready ## what is in deploy/, checked with the tools that it is for
+	.venv-deploy/bin/python -m pytest tests/deploy -m deploy
+
+deploy-files: .venv-deploy/.ready ## write anew what in deploy/ is made of the chart, the rules and the dashboard
+	@.venv-deploy/bin/python deploy/generate.py
+
+# .venv and the checkers that pip has; the tests fetch the others, into .tools.
+.venv-deploy/.ready: pyproject.toml constraints.txt deploy/check/requirements.txt
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python "$(PYTHON)" .venv-deploy && \
+		uv pip install --quiet --python .venv-deploy/bin/python -c constraints.txt -r deploy/check/requirements.txt -e '.[broker,dev]'; \
+	else \
+		"$(PYTHON)" -m venv .venv-deploy && \
+		.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r deploy/check/requirements.txt -e '.[broker,dev]'; \
+	fi
+	@touch $@
+
 faults: .venv/.ready ## every fault, an hour: make faults FAULTS="--hours 1 --seed 7"
 	$(BIN)/python -m pytest tests/faults tests/hazards -m "faults or kafka" $(FAULTS)
 
@@ -54,4 +71,4 @@ bench-sources: .venv-bench/.ready ## what a thousand REST sources and a flooded 
 	@touch $@
 
 clean: ## remove what the targets made
-	rm -rf .venv .venv-bench .aiopype .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-bench .venv-deploy .tools .aiopype .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import os
 import sys
@@ -16,19 +17,23 @@ from aiopype import logs
 from aiopype.commands.deploy import deploy
 from aiopype.commands.errors import errors
 from aiopype.commands.flows import named
+from aiopype.commands.health import health
 from aiopype.commands.recording import record
 from aiopype.commands.sources import sources
+from aiopype.commands.status import status
 from aiopype.diagram import as_mermaid, as_text
 from aiopype.errors import AiopypeError
 from aiopype.flow import AsyncFlow, connected
 from aiopype.playback import Replay, playing
-from aiopype.processes import run_workers, stop_with_parent
+from aiopype.processes import stop_with_parent
 from aiopype.settings import Settings, report
 from aiopype.target import load_flow
 
 __all__ = ["main"]
 
-_LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False)
+logger = logging.getLogger(__name__)
+
+_LEVELS = click.Choice(logs.LEVELS, case_sensitive=False)
 
 
 class _Speed(click.ParamType):
@@ -51,6 +56,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except AiopypeError as error:
+            if logs.are_for_programs():
+                logger.critical("the command ends: %s", error)
+                raise SystemExit(1) from error
             raise click.ClickException(str(error)) from error
 
 
@@ -62,8 +70,10 @@ def main() -> None:
 
 main.add_command(deploy)
 main.add_command(errors)
+main.add_command(health)
 main.add_command(record)
 main.add_command(sources)
+main.add_command(status)
 
 
 @main.command()
@@ -74,9 +84,10 @@ main.add_command(sources)
 @click.option(
     "--web-port",
     type=click.IntRange(0, 65_535),
-    help="Where health and metrics are, and of several workers the first; 0 is nowhere.  "
+    help="Where health and metrics are, also of several workers together; 0 is nowhere.  "
     "[default: 6066, or the next free one]",
 )
+@click.option("--web-host", hidden=True, help="Where one of several workers answers.")
 @click.option(
     "--replay",
     "recording",
@@ -89,7 +100,7 @@ main.add_command(sources)
 )
 @click.option("--as", "replay_name", metavar="NAME", help="Of one replay on Kafka among several.")
 @click.option("--plain", is_flag=True, help="Log lines only, no live view.")
-@click.option("--log-level", type=_LEVELS, default="INFO", show_default=True)
+@click.option("--log-level", type=_LEVELS, help="Before the setting log_level.  [default: INFO]")
 @click.option("--worker-number", type=int, hidden=True, help="Of those under one command.")
 def run(  # noqa: PLR0913, PLR0917 - an argument an option
     target: str | None,
@@ -97,11 +108,12 @@ def run(  # noqa: PLR0913, PLR0917 - an argument an option
     sync: bool,
     workers: int | None,
     web_port: int | None,
+    web_host: str | None,
     recording: Path | None,
     speed: float | None,
     replay_name: str | None,
     plain: bool,
-    log_level: str,
+    log_level: str | None,
     worker_number: int | None,
 ) -> None:
     """Run the flow of TARGET, a Python file or module:attribute.
@@ -116,9 +128,10 @@ def run(  # noqa: PLR0913, PLR0917 - an argument an option
     and a consumer group of its own, in the namespace `replay` or `replay.NAME`. One that was cut
     off goes on where it was; another --as NAME plays the recording anew.
     """
-    logs.set_up(log_level.upper(), f"worker {worker_number}" if worker_number else "")
+    logs.set_up(*Settings.of_logs(None, log_level=log_level), worker=worker_number)
     target = named(target)
     flow = load_flow(target)
+    flow.log_level, flow.worker_number = log_level, worker_number
     in_process = sync or not isinstance(flow, AsyncFlow)
     flow.replay = _replay(recording, speed, replay_name, in_process)
     if worker_number:
@@ -129,17 +142,21 @@ def run(  # noqa: PLR0913, PLR0917 - an argument an option
     if not isinstance(flow, AsyncFlow):
         flow.start()
     elif workers is None:
+        flow.web_host = web_host
         flow.start(broker=broker, web_port=web_port)
     else:
+        from aiopype.fleet import run_all  # noqa: PLC0415 - aiohttp takes a fifth of a second
+
+        flow.set_up_logs()
         with playing(flow.replay, flow.build()):
             pass  # what is wrong is said once, not by every worker
         settings = flow.settings(broker=broker, web_port=web_port)
         with connected(settings) as address:
-            options = ["--broker", address, "--log-level", log_level, *_options(flow.replay)]
+            options = ["--broker", address, *_options(flow.replay)]
+            options += ["--log-level", log_level] if log_level else []
             command = ["-m", "aiopype", "run", target, *options]
-            own = [_own(number, settings.web_port) for number in range(1, workers + 1)]
-            commands = [[*command, *options] for options in own]
-            status = asyncio.run(run_workers(commands, may_end=flow.replay is not None))
+            run = run_all(command, workers, settings, may_end=flow.replay is not None)
+            status = asyncio.run(run)
         raise SystemExit(status)
 
 
@@ -162,14 +179,6 @@ def _options(replay: Replay | None) -> list[str]:
         return []
     options = ["--replay", str(replay.file), "--speed", repr(replay.speed)]
     return options if replay.name is None else [*options, "--as", replay.name]
-
-
-def _own(number: int, web_port: int | None) -> list[str]:
-    """Return the options of one of several workers: ports that are given are counted up."""
-    options = ["--worker-number", str(number)]
-    if web_port is not None:
-        options += ["--web-port", str(web_port + number - 1 if web_port else 0)]
-    return options
 
 
 def _in_terminal() -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from aiopype import models
+from aiopype.event import stamped
 from aiopype.topics.topic import RECORD_BYTES
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def letter_of(
         topic=origin.topic,
         partition=origin.partition,
         offset=None if origin.partition is None else record.offset,
-        timestamp_ms=record.timestamp,
+        timestamp_ms=int(record.timestamp),
         key=None if key is None else bytes(key),
         value=None if value is None else bytes(value),
         headers=tuple(getattr(record, "headers", ())),
@@ -146,7 +147,8 @@ def to_emit(subscription: Subscription, record: Record, letter: DeadLetter) -> E
     topic = subscription.errors
     # Where the record itself has a long key, the value has that much less room.
     room = topic.largest - max(0, len(record.key or b"") - RECORD_BYTES // 2)
-    return (topic, record.key, encode(letter, room), letter.at_ms, True)
+    time = stamped(letter.at_ms, record.timestamp)
+    return (topic, record.key, encode(letter, room), time, True)
 
 
 def emitted_by_user(component: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from aiopype.errors import EmitError, OutputTooLarge
-from aiopype.event import Emitted, Key, key_bytes
+from aiopype.event import Emitted, Key, key_bytes, stamped
 from aiopype.graph import manager_of
 from aiopype.topics import Topic
 
@@ -57,8 +57,8 @@ class Outbox:
 
     def stamp_last(self, timestamp: int) -> None:
         """Give the event that was added last a time of its own, in milliseconds since 1970."""
-        topic, key, value, _, inherited = self.emitted[-1]
-        self.emitted[-1] = (topic, key, value, timestamp, inherited)
+        topic, key, value, before, inherited = self.emitted[-1]
+        self.emitted[-1] = (topic, key, value, stamped(timestamp, before), inherited)
 
 
 def check_record(topic: Topic, key: bytes | None, size: int) -> None:

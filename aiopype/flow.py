@@ -24,6 +24,7 @@ from aiopype.settings import Settings
 from aiopype.settings.files import project_folder
 from aiopype.supervision import stopped_by_signals
 from aiopype.topics import read_plan
+from aiopype.tracing import traced
 
 __all__ = ["AsyncFlow", "Flow", "connected", "embedded_folder"]
 
@@ -41,10 +42,14 @@ class Flow:
         file: the file that makes the flow; None in an interactive session.
         live: whether `start` shows a live view in the terminal; `aiopype run` sets it.
         replay: the recording that `start` plays in place of its sources; likewise.
+        log_level: from which level on `start` logs, before the configuration's; likewise.
+        worker_number: of this process among those under one command, in each line of the log.
     """
 
     live = False
     replay: Replay | None = None
+    log_level: str | None = None
+    worker_number: int | None = None
 
     def __init__(self, config: Any, name: str | None = None) -> None:
         self.config = config
@@ -80,7 +85,7 @@ class Flow:
                 was started.
             SystemExit: with status 1 when a source is in quarantine and nothing else is left.
         """
-        logs.set_up()
+        self.set_up_logs()
         settings = Settings.load(self.config, self.name)
         pipelines = self.build()
         with (
@@ -90,6 +95,15 @@ class Flow:
             asyncio.run(report.around(self._run(pipelines)))
         if pipelines.supervisor.has_given_up:
             raise SystemExit(1)
+
+    def set_up_logs(self) -> None:
+        """Log as the settings say, unless the program has configured logging itself.
+
+        Raises:
+            ConfigurationError: `log_format` or `log_level` is no word for one.
+        """
+        form, level = Settings.of_logs(self.config, log_level=self.log_level)
+        logs.set_up(form, level, flow=self.name, worker=self.worker_number)
 
     def stop(self) -> None:
         """End a running flow; may be called from any thread and from handlers."""
@@ -112,7 +126,10 @@ class Flow:
             from aiopype import live  # noqa: PLC0415 - rich takes a tenth of a second
 
             report = live.View(self.name, pipelines)
-        with report_errors_to(settings.sentry_dsn, settings.name):
+        with (
+            report_errors_to(settings.sentry_dsn, settings.name),
+            traced(pipelines.protocol, settings),
+        ):
             try:
                 yield report
             except BaseException:
@@ -150,13 +167,19 @@ class AsyncFlow(Flow):
         config: an object with `FLOWS`, and optionally other settings (docs/configuration.md).
         name: the flow's name, which is its consumer group; `config.NAME` otherwise, or the name of
             the file that makes it.
+
+    Attributes:
+        web_host: where `start` answers, before the configuration's; `aiopype run` sets it.
     """
+
+    web_host: str | None = None
 
     def in_process(self) -> Flow:
         """Return the same flow as one that runs in this process, without Kafka."""
         flow = Flow(self.config, self.name)
         flow.file = self.file
         flow.replay = self.replay
+        flow.log_level = self.log_level
         return flow
 
     def build_for_kafka(self, settings: Settings) -> Pipelines:
@@ -190,8 +213,8 @@ class AsyncFlow(Flow):
         """
         from aiopype import worker  # noqa: PLC0415 - the protocol in process needs no Faust
 
-        logs.set_up()
-        settings = self.settings(broker=broker, web_port=web_port)
+        self.set_up_logs()
+        settings = self.settings(broker=broker, web_port=web_port, web_host=self.web_host)
         pipelines = self.build_for_kafka(settings)
         with (
             playing(self.replay, pipelines) as playback,

@@ -9,11 +9,20 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from aiopype.graph import manager_of
+from aiopype.logs import about
 from aiopype.progress import Progress
 from aiopype.states import Status
 from aiopype.supervision import Supervisor
 
-__all__ = ["Check", "Health", "Problem", "manager_check", "source_check", "status_report"]
+__all__ = [
+    "Check",
+    "Health",
+    "Problem",
+    "as_text",
+    "manager_check",
+    "source_check",
+    "status_report",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +62,11 @@ class Health:
         """Let `check` be asked for every report; what it finds stands under `name`."""
         self._checks[name] = check
 
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The names of all checks."""
+        return tuple(self._checks)
+
     def detail(self, name: str, tell: Callable[[], Any]) -> None:
         """Put what `tell` returns, which JSON can hold, into every report under `name`."""
         self._details[name] = tell
@@ -78,7 +92,7 @@ class Health:
             "flow": self._flow,
             "is_ready": not problems,
             "problems": {
-                name: {"reason": problem.reason, "since": _at(problem.since_seconds)}
+                name: {"reason": problem.reason, "since": as_text(problem.since_seconds)}
                 for name, problem in problems.items()
             },
             **{name: tell() for name, tell in self._details.items()},
@@ -106,9 +120,9 @@ def source_check(supervisor: Supervisor, progress: Progress, name: str) -> Check
 
 def status_report(status: Status) -> dict[str, Any]:
     """Return a manager's or source's status as JSON can hold it."""
-    report: dict[str, Any] = {"state": str(status.state), "since": _at(status.since_seconds)}
+    report: dict[str, Any] = {"state": str(status.state), "since": as_text(status.since_seconds)}
     if status.is_down:
-        report |= {"reason": status.reason, "again": _at(status.again_seconds)}
+        report |= {"reason": status.reason, "again": as_text(status.again_seconds)}
     return report
 
 
@@ -122,12 +136,12 @@ def _ask(name: str, check: Check) -> Problem | None:
     try:
         return check()
     except Exception as error:
-        logger.exception("the check of %s raised", name)
+        logger.exception("the check of %s raised", name, extra=about(apart=name))
         return Problem(f"its check raised {type(error).__name__}: {error}")
 
 
-def _at(seconds: float | None) -> str | None:
-    """Return a time as ISO 8601, UTC, in milliseconds."""
+def as_text(seconds: float | None) -> str | None:
+    """Return a time, in seconds since 1970, as ISO 8601, UTC, in milliseconds."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""Dead letters in the log: a few lines a second, then a count."""
+"""Dead letters in the log: each where the log sums up, else a few lines a second and a count."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
+
+from aiopype.logs import about, are_summed_up
 
 if TYPE_CHECKING:
     from aiopype.dead_letters import DeadLetter
@@ -22,6 +24,9 @@ LINES_A_SECOND = 3
 class LetterLog:
     """Logs the dead letters of one subscription.
 
+    Where a program has configured logging itself, nothing sums them up: a few a second are logged,
+    and their number.
+
     Arguments:
         name: the subscription's.
         clock: seconds that never go back.
@@ -34,30 +39,36 @@ class LetterLog:
         self._count = 0
 
     def tell(
-        self,
-        level: int,
-        text: str,
-        error: Exception | None = None,
-        letter: DeadLetter | None = None,
+        self, level: int, text: str, letter: DeadLetter, error: Exception | None = None
     ) -> None:
         """Log a dead letter, with the traceback of `error` if given, or count it.
 
-        The log record carries `letter`, for those who report it (`reporting`).
+        The log record carries `dead_letter`, for those who report it (`reporting`).
         The count is logged within a second where an event loop runs, else before the next letter.
         """
+        if are_summed_up():
+            self._log(level, text, letter, error)
+            return
         now = self._clock()
         if now - self._since >= 1.0:
             self._tell_count()
             self._since = now
         self._count += 1
         if self._count <= LINES_A_SECOND:
-            logger.log(level, text, exc_info=error, extra={"dead_letter": letter})
+            self._log(level, text, letter, error)
         elif self._count == LINES_A_SECOND + 1:
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
                 return
             loop.call_later(self._since + 1.0 - now, self._tell_count)
+
+    def _log(self, level: int, text: str, letter: DeadLetter, error: Exception | None) -> None:
+        extra = about(
+            letter.component, letter.topic, letter.partition, letter.offset,
+            apart=self._name, template="a dead letter", error=letter.error, dead_letter=letter,
+        )  # fmt: skip
+        logger.log(level, text, exc_info=error, extra=extra)
 
     def _tell_count(self) -> None:
         more = self._count - LINES_A_SECOND

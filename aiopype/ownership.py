@@ -18,6 +18,7 @@ __all__ = [
     "RESET",
     "Member",
     "SourceState",
+    "Stopped",
     "Wish",
     "is_meant",
     "spread",
@@ -42,6 +43,22 @@ def wish_topic(group: str) -> str:
     return f"{group}.sources"
 
 
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """That a source does not run, although a worker has it and nobody has paused it.
+
+    Attributes:
+        state: `restarting`, `quarantined` or `ended`.
+        since_ms: since when, since 1970.
+        reason: why.
+        again_ms: when it is started again; None if that is not planned.
+    """
+
+    state: str
+    since_ms: int
+    reason: str = ""
+    again_ms: int | None = None
+
+
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     """Where a source is. Written with each of its transactions, so the last one is the truth.
 
@@ -54,6 +71,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
         worker: which worker owns it, as people know it.
         since_ms, at_ms: when that one took over, and when this was written; since 1970.
         is_paused, restart: what the owner has done of what is wished; see `Wish`.
+        stopped: that it does not run; None if it does, or an older version wrote it.
     """
 
     v: int = VERSION
@@ -66,6 +84,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     is_paused: bool = False
     restart: int = 0
+    stopped: Stopped | None = None
 
     @property
     def is_reset(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from aiopype.errors import GraphError
 from aiopype.graph import manager_of
+from aiopype.logs import about
 from aiopype.manager import Manager, find_managers
 from aiopype.protocol.wiring import Wiring
 from aiopype.replays import REQUEST, Replays, replays_of
@@ -123,7 +124,8 @@ class Pipelines:
             self._end_if_done(manager)
             for source in manager.sources:
                 if not source.is_owned:
-                    logger.warning("%s gets nothing in process but what it is fed", source.name)
+                    text = "%s gets nothing in process but what it is fed"
+                    logger.warning(text, source.name, extra=about(source.name))
 
     def start_source(self, name: str, prepare: Prepare | None = None) -> None:
         """Start a source unless it has ended or its manager is down; that one's restart starts it.
@@ -192,10 +194,10 @@ class Pipelines:
         if source.is_done:  # what it emitted before could not be sent, and now it is
             self.supervisor.end(source.name)
             return
-        logger.info("source %s starts", source.name)
+        logger.info("source %s starts", source.name, extra=about(source.name))
         await self.run_source(source)
         await source.flush()
-        logger.info("source %s has ended", source.name)
+        logger.info("source %s has ended", source.name, extra=about(source.name))
         self.protocol.end(source.name)
         self.supervisor.end(source.name)
         self._end_if_done(manager)

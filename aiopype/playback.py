@@ -15,6 +15,7 @@ from typing import Protocol
 from aiopype.clock import SYSTEM_CLOCK, Clock
 from aiopype.errors import DeliveryError, OwnershipLost, RecordingError
 from aiopype.inputs import RawInput
+from aiopype.logs import about
 from aiopype.recording import EMITTED, Recording
 from aiopype.settings.files import nearest
 from aiopype.source import Source
@@ -109,7 +110,7 @@ class Playback:
         file, name = self._recording.path, source.name
         places = self._recording.places(name)
         if not places:
-            logger.info("%s has no inputs of source %s, which ends", file, name)
+            logger.info("%s has no inputs of source %s, which ends", file, name, extra=about(name))
             return
         with on_stage(source, self._id) as stage:
             left = range(stage.number, len(places))
@@ -119,9 +120,11 @@ class Playback:
                 logger.info(
                     "all inputs of source %s in %s are played already; --as NAME plays them anew",
                     name, file,
+                    extra=about(name),
                 )  # fmt: skip
                 return
-            logger.info("source %s: %d of its %d inputs are left", name, len(left), len(places))
+            text = "source %s: %d of its %d inputs are left"
+            logger.info(text, name, len(left), len(places), extra=about(name))
             if stage.number:
                 self._pace.begin(self._recording.read(places[stage.number]).at)
             for number in left:

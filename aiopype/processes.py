@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from aiopype.logs import about
 from aiopype.supervision import stopped_by_signals
 
 __all__ = ["run_workers", "stop_with_parent"]
@@ -70,7 +71,10 @@ async def _keep(
         if stopping.is_set() or (may_end and status == 0):
             return status
         ends.append(time.monotonic())
-        logger.error("worker %d (process %d) has ended with status %d", number, process.pid, status)
+        logger.error(
+            "worker %d (process %d) has ended with status %d", number, process.pid, status,
+            extra=about(apart=process.pid),
+        )  # fmt: skip
         if len(ends) == ENDS and ends[-1] - ends[0] < WITHIN_SECONDS:
             logger.error("%d workers have ended within %g s; all are stopped", ENDS, WITHIN_SECONDS)
             stopping.set()

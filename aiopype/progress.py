@@ -8,15 +8,28 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from aiopype.distribution import Distribution
+from aiopype.error_counts import ErrorCounts
+from aiopype.figures import (
+    DELAY_BOUNDS,
+    DeliveryProgress,
+    PartitionProgress,
+    Stamped,
+    SubscriptionProgress,
+    TopicProgress,
+)
 
 __all__ = [
+    "DeliveryProgress",
+    "Of",
     "PartitionProgress",
     "Progress",
     "Rate",
     "RecentErrors",
+    "SubscriptionProgress",
     "TopicProgress",
     "Trouble",
     "duration",
@@ -25,53 +38,8 @@ __all__ = [
 #: Over how long the rate of events is taken: long enough to be calm, short enough to be now.
 RATE_SECONDS = 5.0
 
-
-@dataclass(slots=True)
-class PartitionProgress:
-    """How far a partition is, as long as this worker owns it.
-
-    Attributes:
-        position: the offset before which everything is handled; None before the first fetch.
-        end: the offset of the next event that is written to it, as of the last fetch.
-    """
-
-    position: int | None = None
-    end: int | None = None
-
-    @property
-    def lag(self) -> int | None:
-        """Offsets between position and end; None as long as one is unknown."""
-        if self.position is None or self.end is None:
-            return None
-        return max(0, self.end - self.position)
-
-
-@dataclass(slots=True)
-class TopicProgress:
-    """What this worker did with the events of one topic.
-
-    Attributes:
-        emitted: events that its sources and handlers emitted, and that were written.
-        handled: events that went through all subscriptions, their outputs being durable. After a
-            crash, a rebalance or a retry the same event counts again.
-        skipped: events that were not in the log any more when they should have been handled.
-        last_timestamp_ms: of the last event handled, in milliseconds since 1970.
-        age_seconds: how old that event was when it was handled.
-        partitions: those of the topic that this worker owns.
-    """
-
-    emitted: int = 0
-    handled: int = 0
-    skipped: int = 0
-    last_timestamp_ms: int | None = None
-    age_seconds: float | None = None
-    partitions: dict[int, PartitionProgress] = field(default_factory=dict)
-
-    @property
-    def lag(self) -> int | None:
-        """The sum over the partitions owned here; None when nothing is known of any."""
-        known = [lag for p in self.partitions.values() if (lag := p.lag) is not None]
-        return sum(known) if known else None
+#: What is written: batches of events, or what sources emit.
+Of = Literal["events", "source"]
 
 
 class Progress:
@@ -82,12 +50,28 @@ class Progress:
 
     Attributes:
         topics: by the topic's name.
+        subscriptions: by the subscription's name; of two of one name together.
         sources: full names of the sources that were started here and not stopped.
+        errors: what handlers raised, and why sources failed.
+        deliveries: what was written, by what it is.
+        dead_letters: how long the `error` topic of a component is, by the component's full name;
+            empty as long as no broker has said so lately.
+        loop_delay: by how much the event loop was late, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.topics: defaultdict[str, TopicProgress] = defaultdict(TopicProgress)
+        self.subscriptions: defaultdict[str, SubscriptionProgress] = defaultdict(
+            SubscriptionProgress
+        )
         self.sources: set[str] = set()
+        self.errors = ErrorCounts()
+        self.deliveries: dict[Of, DeliveryProgress] = {
+            "events": DeliveryProgress(),
+            "source": DeliveryProgress(),
+        }
+        self.dead_letters: dict[str, int] = {}
+        self.loop_delay = Distribution(DELAY_BOUNDS)
         self._clock = clock
 
     @property
@@ -96,21 +80,38 @@ class Progress:
         return sum(len(topic.partitions) for topic in self.topics.values())
 
     def assign(self, topic: str, partition: int) -> None:
-        """Note that a partition belongs to this worker now."""
-        self.topics[topic].partitions[partition] = PartitionProgress()
+        """Note that a partition belongs to this worker now; one that does already stays."""
+        self.topics[topic].partitions.setdefault(partition, PartitionProgress())
 
     def revoke(self) -> None:
         """Forget how far the partitions are: they belong to others now."""
         for topic in self.topics.values():
             topic.partitions.clear()
 
-    def fetched(self, topic: str, partition: int, position: int, end: int | None) -> None:
-        """Note where the log ends; `position`, the next offset to fetch, counts the first time."""
+    def fetched(self, topic: str, partition: int, position: int | None, end: int | None) -> None:
+        """Note where the log ends, as a broker says; `position`, the next offset that is to be
+        handled, counts the first time.
+        """
         found = self.topics[topic].partitions.get(partition)
         if found is not None:
-            found.end = end
             if found.position is None:
                 found.position = position
+            if end is not None:
+                found.hear(end, self._clock())
+
+    def unheard(self, seconds: float) -> Iterator[tuple[str, int, PartitionProgress]]:
+        """Yield the partitions whose end has not been heard of for so long."""
+        before = self._clock() - seconds
+        for name, topic in self.topics.items():
+            for number, partition in topic.partitions.items():
+                if partition.heard < before or partition.position is None:
+                    yield name, number, partition
+
+    def waits(self, topic: str, partition: int, timestamp_ms: int) -> None:
+        """Note when the first event was stamped of all that are not handled."""
+        found = self.topics[topic].partitions.get(partition)
+        if found is not None and timestamp_ms >= 0:
+            found.waiting_since = timestamp_ms / 1000
 
     def handled(
         self, topic: str, partition: int, count: int, last_timestamp_ms: int, position: int
@@ -122,11 +123,23 @@ class Progress:
         figures.age_seconds = max(0.0, self._clock() - last_timestamp_ms / 1000)
         found = figures.partitions.get(partition)
         if found is not None:
-            found.position = position
+            found.advance(position, last_timestamp_ms)
 
-    def skipped(self, topic: str, count: int) -> None:
-        """Count events that nobody handled and that the log has no more."""
-        self.topics[topic].skipped += count
+    def spread(self, topic: str, records: Sequence[Stamped], seconds: float) -> None:
+        """Count how large a batch was that is durable, how long it took, and how old its events
+        are.
+        """
+        self.topics[topic].add_batch(records, seconds, self._clock())
+
+    def skipped(self, topic: str, partition: int, count: int, position: int) -> None:
+        """Count events that nobody handled and that the log has no more; it begins at `position`
+        now.
+        """
+        figures = self.topics[topic]
+        figures.skipped += count
+        found = figures.partitions.get(partition)
+        if found is not None:
+            found.advance(position, -1)
 
     def emitted(self, topic: str, count: int) -> None:
         """Count a batch that was written."""

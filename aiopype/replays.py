@@ -19,6 +19,7 @@ from aiopype.errors import GraphError, HandlerError
 from aiopype.event import Emitted
 from aiopype.execution import Failure, run_async
 from aiopype.graph import Graph, Subscription, manager_of
+from aiopype.logs import about
 from aiopype.processor import Processor
 from aiopype.retry import Retry
 from aiopype.topics import ERROR, LARGEST_BYTES, TopicSpec
@@ -116,7 +117,8 @@ class Replays(Processor):
         target = self._find(letter.subscription)
         if target is None:
             outbox.emitted.append(self._homeless(letter, outbox.key))
-            self.logger.warning("replay of %s was not run: there is no such subscription", which)
+            text = "replay of %s was not run: there is no such subscription"
+            self.logger.warning(text, which, extra=about(apart=which))
             return
         outcome = await run_async(target, _Original.of(letter, outbox.key, outbox.timestamp))
         if not outcome.failures:
@@ -127,7 +129,8 @@ class Replays(Processor):
             return
         failure = outcome.failures[0]
         outbox.emitted.append(_failed_again(letter, failure, outbox.key))
-        self.logger.warning("replay of %s has failed again: %s", which, failure)
+        text = "replay of %s has failed again: %s"
+        self.logger.warning(text, which, failure, extra=about(apart=which))
 
     def _find(self, name: str | None) -> Subscription | None:
         subscribed = (s for _, subscriptions in self._graph.subscribed() for s in subscriptions)

@@ -17,11 +17,19 @@ from typing import NamedTuple
 
 from aiopype.dead_letters import Origin, letter_of, to_emit
 from aiopype.event import Emitted, Record
-from aiopype.execution import Failure, run_batch
+from aiopype.execution import Failure, Outcome, run_batch
 from aiopype.graph import Subscription
 from aiopype.patience import Patience
 
-__all__ = ["Attempt", "Origin", "Patience", "Settled", "dead_letter", "settle"]
+__all__ = [
+    "Attempt",
+    "Origin",
+    "Patience",
+    "Settled",
+    "dead_letter",
+    "retries_of",
+    "settle",
+]
 
 #: For how long events are run that were held by one that is settled now; then the rest waits. As
 #: long as a batch is handled, which they are beyond.
@@ -53,13 +61,29 @@ class Attempt:
 class Settled(NamedTuple):
     """What came of failures.
 
-    `emitted` is what their events emitted in a later try, and dead letters. `waiting` are those
-    that wait on, in the order of their offsets: with an error where they failed, as they were
-    where an event of their key waits before them, or where there was no time to try them.
+    `emitted` is what their events emitted in a later try, and dead letters, of which there are
+    `dead_letters`. `waiting` are those that wait on, in the order of their offsets: with an error
+    where they failed, as they were where an event of their key waits before them, or where there
+    was no time to try them. `outcomes` are those of the tries that were made, of which so many
+    were not the first of their event as `retries` says.
     """
 
     emitted: list[Emitted]
     waiting: list[Attempt]
+    dead_letters: int = 0
+    outcomes: Sequence[Outcome] = ()
+    retries: int = 0
+
+
+def retries_of(outcome: Outcome, attempts: Sequence[Attempt]) -> int:
+    """Return how many of the tries of an outcome were not the first of their event.
+
+    Arguments:
+        attempts: what was known of its events before, in their order.
+    """
+    held = {failure.record.offset for failure in outcome.failures if failure.error is None}
+    tried = attempts[: outcome.handled]
+    return sum(attempt.tries > 0 and attempt.record.offset not in held for attempt in tried)
 
 
 async def settle(
@@ -122,8 +146,8 @@ def dead_letter(
         f"{subscription.name}: {letter.error}: {letter.message:.200}; "
         f"tried {tries} {'time' if tries == 1 else 'times'}, "
         f"the event of {where} is a dead letter in {subscription.errors.name} now",
-        error if level >= logging.ERROR else None,
         letter,
+        error if level >= logging.ERROR else None,
     )
     return to_emit(subscription, record, letter)
 
@@ -171,6 +195,8 @@ class _Settling:
         self._lanes: dict[_Place, _Lane] = {}
         self._emitted: list[Emitted] = []
         self._late: list[Attempt] = []
+        self._outcomes: list[Outcome] = []
+        self._dead_letters = self._retries = 0
 
     def take(self, failures: Sequence[Failure]) -> None:
         """Take failures in, and see what becomes of the first of each key."""
@@ -217,6 +243,8 @@ class _Settling:
                 turns=self._turns,
                 threads=self._threads,
             )
+            self._outcomes.append(outcome)
+            self._retries += retries_of(outcome, attempts)
             self._emitted += outcome.emitted
             self._late += attempts[outcome.handled :]
             self._known.update({_offset(attempt): attempt for attempt in attempts})
@@ -229,7 +257,13 @@ class _Settling:
 
     def settled(self) -> Settled:
         waiting = self._late + [a for lane in self._lanes.values() for a in lane.attempts]
-        return Settled(self._emitted, sorted(waiting, key=_offset))
+        return Settled(
+            self._emitted,
+            sorted(waiting, key=_offset),
+            self._dead_letters,
+            self._outcomes,
+            self._retries,
+        )
 
     def _failed(self) -> list[_Lane]:
         return [lane for lane in self._lanes.values() if lane.attempts[0].error is not None]
@@ -256,6 +290,7 @@ class _Settling:
                 return
             failure = Failure(lane.subscription, first.record, error)
             self._emitted.append(dead_letter(self._origin, failure, first.tries))
+            self._dead_letters += 1
             _forget_frames(error)
             lane.attempts.popleft()
             lane.is_free = True

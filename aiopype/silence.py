@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from aiopype.errors import SourceSilent
+from aiopype.logs import about
 from aiopype.source import Source
 
 __all__ = ["run_unless_silent"]
@@ -23,12 +24,13 @@ async def run_unless_silent(source: Source) -> None:
         SourceSilent: nothing came; its `start` has been cancelled and has ended.
         Exception: whatever its `start` raised.
     """
-    source.heard()
+    began_at = source.clock.monotonic()
+    source.vitals.starts(began_at)
     if source.expect_every is None:
         await source.start()
         return
     run = asyncio.create_task(source.start(), name=f"start of {source.name}")
-    watch = asyncio.create_task(_watch(source), name=f"silence of {source.name}")
+    watch = asyncio.create_task(_watch(source, began_at), name=f"silence of {source.name}")
     tasks = {run, watch}
     is_silent = False
     try:
@@ -63,16 +65,18 @@ async def _end(source: Source, tasks: set[asyncio.Task[None]]) -> None:
                 task.cancel()
         else:
             if left:
-                logger.error("source %s was cancelled and does not end", source.name)
+                text = "source %s was cancelled and does not end"
+                logger.error(text, source.name, extra=about(source.name))
     if is_cancelled:
         raise asyncio.CancelledError
 
 
-async def _watch(source: Source) -> None:
-    """Return when nothing has been heard for too long."""
+async def _watch(source: Source, began_at: float) -> None:
+    """Return when nothing has been heard for too long since it began."""
     assert source.expect_every is not None
     while True:
-        left = source.heard_at + source.expect_every - source.clock.monotonic()
+        heard_at = began_at if source.heard_at is None else max(began_at, source.heard_at)
+        left = heard_at + source.expect_every - source.clock.monotonic()
         if left <= 0 and source.waiting:
             left = source.expect_every  # it is Kafka, or a handler, that is waited for
         if left <= 0:

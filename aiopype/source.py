@@ -20,6 +20,7 @@ from aiopype.positions import decode_position, encode_position
 from aiopype.processor import Processor
 from aiopype.restarts import RestartPolicy
 from aiopype.topics import ERROR, Topic
+from aiopype.vitals import Vitals
 
 __all__ = ["Source"]
 
@@ -52,15 +53,22 @@ class Source(Processor):
     last one whose events are durable. With a source that can read on from a position nothing is
     lost and nothing comes twice.
 
+    Its worker shows when it last emitted and heard something, what waits to be written, and what
+    `start` has raised. Attempts and connections, and errors that it deals with by itself, are shown
+    where it says of them in `vitals`.
+
     Attributes:
         expect_every: seconds; when the source has emitted nothing for longer, and said `heard()`
-            no more either, it is silent: its `start` is cancelled and called again.
+            no more either, it is silent: its `start` is cancelled and called again. Until something
+            comes the worker is not ready.
         rate_limit: how often a second `pace` lets pass.
         restarts: how it is started again after a failure; as its manager's if None.
         clock: the time, and waiting; tests give another.
         tap: called with every raw input; for recordings.
-        heard_at: when its upstream was last heard of, on the monotonic clock.
+        heard_at: when its upstream was last heard of, on the monotonic clock; None: not since the
+            worker began to run it.
         waiting: how many calls wait for room; meanwhile its silence is not the upstream's.
+        vitals: counts its attempts and connections.
     """
 
     expect_every: float | None = None
@@ -74,8 +82,9 @@ class Source(Processor):
     def __init__(self, name: str, handler: MessageHandler) -> None:
         super().__init__(name, handler)
         self.tap: Callable[[str, RawInput], None] | None = None
-        self.heard_at = self.clock.monotonic()
+        self.heard_at: float | None = None
         self.waiting = 0
+        self.vitals = Vitals()
         self._letter_log = LetterLog(name)
         self._limiter: AsyncLimiter | None = None
 
@@ -232,7 +241,7 @@ class Source(Processor):
         topic = self.handler.topic(self.name, ERROR)
         letter = rejected(self.name, raw.data, error)
         text = f"{self.name}: a {raw.kind} cannot be used: {type(error).__name__}: {error}"
-        self._letter_log.tell(logging.WARNING, text, letter=letter)
+        self._letter_log.tell(logging.WARNING, text, letter)
         value = encode(letter, topic.largest)
         group = current_outbox.get()
         if group is None:

@@ -6,12 +6,22 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
-from aiopype.errors import DeliveryError, EmitError, OutputRefused, OwnershipLost
-from aiopype.ownership import Wish
+from aiopype.errors import (
+    DeliveryError,
+    EmitError,
+    OutputRefused,
+    OwnershipLost,
+    SourceError,
+)
+from aiopype.graph import manager_of
+from aiopype.logs import about
+from aiopype.ownership import Stopped, Wish
 from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.source import Source
+from aiopype.states import State, Status
 from aiopype.supervision import stop_task
 from aiopype.transport.outbox import RETRY_SECONDS, SourceOutbox
 from aiopype.transport.owning import Owning
@@ -22,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 #: A stopped source's events have this long to become durable.
 FLUSH_SECONDS = 4.0
+
+#: Of the reason why a source does not run: each of its records has it.
+REASON_CHARACTERS = 500
 
 NOTHING = Wish()
 
@@ -60,6 +73,7 @@ class Sources:
         self._changed = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._on_given_up: Callable[[], None] = lambda: None
+        pipelines.supervisor.on_change(self._tell)
 
     def start(self, on_given_up: Callable[[], None]) -> None:
         """Begin to follow what is assigned and wished.
@@ -135,9 +149,12 @@ class Sources:
             if others:
                 self._on_given_up()
         # The group may have said something else meanwhile.
+        sources, progress = self._pipelines.sources, self._protocol.progress
         for name in sorted(self._wanted() - self._running.keys()):
             self._running[name] = self._wishes.get(name, NOTHING).restart
-            self._protocol.progress.sources.add(name)
+            sources[name].heard_at = None  # of what others heard meanwhile nothing is known here
+            sources[name].vitals.begin(partial(progress.errors.add, name))
+            progress.sources.add(name)
             self._pipelines.start_source(name, self._prepare)
 
     def _wanted(self) -> set[str]:
@@ -153,7 +170,7 @@ class Sources:
             del self._running[name]
             self._protocol.progress.sources.discard(name)
             self._protocol.close_outbox(name)
-            logger.info("source %s is stopped here", name)
+            logger.info("source %s is stopped here", name, extra=about(name))
 
     async def _reopen(self, name: str) -> None:
         """Have a source begin where the brokers say it is, also one that had ended."""
@@ -175,10 +192,13 @@ class Sources:
                 flush.cancel()
         senders = [self._senders.pop(name) for name in names if name in self._senders]
         await asyncio.gather(*(stop_task(sender, 1.0) for sender in senders))
+        sources = self._pipelines.sources
         for name in names:
             outbox = self._outboxes.pop(name, None)
+            sources[name].vitals.outbox = None
             if outbox is not None and outbox.count:
-                logger.error("%d events of source %s are dropped unwritten", outbox.count, name)
+                text = "%d events of source %s are dropped unwritten"
+                logger.error(text, outbox.count, name, extra=about(name))
 
     async def _prepare(self, source: Source) -> None:
         """Own a source before it runs; what fails here fails the source."""
@@ -187,6 +207,7 @@ class Sources:
         if outbox is None:
             outbox = self._outboxes[name] = SourceOutbox(name, self._owning)
             outbox.obey(False, self._running.get(name, 0))
+            source.vitals.outbox = outbox
         outbox.forget_pending()
         sender = self._senders.get(name)
         if sender is not None and not sender.done() and not outbox.is_open:
@@ -196,7 +217,7 @@ class Sources:
         if sender is None or sender.done():
             outbox.discard()
             await self._open(outbox, name)
-            run = self._send(outbox)
+            run = self._send(outbox, name)
             title = f"outbox of {name}"
             self._senders[name] = self._pipelines.supervisor.start(title, name, run)
         outbox.admit()
@@ -212,12 +233,13 @@ class Sources:
             except OutputRefused:
                 raise
             except DeliveryError as error:
-                logger.warning("source %s waits: %s", name, error)
+                outbox.trouble = str(error)
+                logger.warning("source %s waits: %s", name, error, extra=about(name))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
 
-    async def _send(self, outbox: SourceOutbox) -> None:
+    async def _send(self, outbox: SourceOutbox, name: str) -> None:
         while True:
             try:
                 await outbox.run()
@@ -225,6 +247,34 @@ class Sources:
                 # What waits is written if the source turns out to be this worker's after all.
                 logger.warning("events wait: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
+            except OutputRefused as error:
+                what = f"outbox of {name} raised {type(error).__name__}: {error}"
+                self._pipelines.supervisor.fail(name, error, what)
+                # That it does not run would wait behind what is refused.
+                with contextlib.suppress(DeliveryError, OwnershipLost, SourceError):
+                    await outbox.say()
+                return
+
+    def _tell(self, name: str) -> None:
+        """Have it said where it is stored that a source, or those of a manager, run or do not."""
+        supervisor = self._pipelines.supervisor
+        is_manager = name == manager_of(name)
+        its_own = [s for s in self._running if manager_of(s) == name] if is_manager else [name]
+        for source in its_own:
+            if source in self._running and source in self._outboxes:
+                self._outboxes[source].tell(_stopped(supervisor.status(source)))
+
+
+def _stopped(status: Status) -> Stopped | None:
+    if status.state is State.RUNNING:
+        return None
+    again = status.again_seconds
+    return Stopped(
+        state=str(status.state),
+        since_ms=int(status.since_seconds * 1000),
+        reason=status.reason[:REASON_CHARACTERS],
+        again_ms=None if again is None else int(again * 1000),
+    )
 
 
 async def _flush(outbox: SourceOutbox) -> None:

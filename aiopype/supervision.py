@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from aiopype.errors import SourceError
 from aiopype.graph import manager_of
+from aiopype.logs import about
 from aiopype.restarts import Budget, Restart, RestartPolicy
 from aiopype.states import State, Status
 
@@ -84,6 +85,8 @@ class Supervisor:
         self._units: dict[str, _Unit] = {}
         self._on_failure: list[Callable[[str], None]] = []
         self._on_restart: list[Callable[[str], None]] = []
+        self._on_change: list[Callable[[str], None]] = []
+        self._on_error: list[Callable[[str, BaseException], None]] = []
         self._none_left = asyncio.Event()
         self._is_stopped = False
         for name, policy in managers.items():
@@ -139,6 +142,14 @@ class Supervisor:
         """Call `watcher` with each manager or source that runs again; it must not raise."""
         self._on_restart.append(watcher)
 
+    def on_change(self, watcher: Callable[[str], None]) -> None:
+        """Call `watcher` with each manager or source that has another status; must not raise."""
+        self._on_change.append(watcher)
+
+    def on_error(self, watcher: Callable[[str, BaseException], None]) -> None:
+        """Call `watcher` with whom each failure befell, also one that was down; must not raise."""
+        self._on_error.append(watcher)
+
     async def none_left(self) -> None:
         """Wait until every manager has ended, or is in quarantine if this supervisor gives up."""
         await self._none_left.wait()
@@ -152,6 +163,7 @@ class Supervisor:
         if known is not None:
             self._cancel(known)
             self._units[source].restarts = known.restarts
+        self._tell(source)
 
     def fail(self, name: str, error: BaseException, what: str) -> None:
         """Take a manager or source down because of `error`, and start it again later.
@@ -162,15 +174,16 @@ class Supervisor:
             what: says in words what failed, and where.
         """
         unit = self._units[name]
+        for note in self._on_error:
+            note(name, error)
         if self.status(name).is_down or self._is_stopped:
-            about = {"component": name}
             logger.error(
                 "%s is %s, and: %s",
                 unit,
                 self.status(name).state,
                 what,
                 exc_info=error,
-                extra=about,
+                extra=about(name),
             )
             return
         at_once = isinstance(error, SourceError) and error.is_hopeless
@@ -186,14 +199,14 @@ class Supervisor:
         unit.timer = self._later(seconds, lambda: self._restart(unit))
         for watcher in self._on_failure:
             watcher(name)
-        self._note()
+        self._note(name)
 
     def end(self, name: str) -> None:
         """Note that a manager or source has nothing more to do."""
         unit = self._units[name]
         self._cancel(unit)
         unit.status = Status(State.ENDED, self._wall())
-        self._note()
+        self._note(name)
 
     def stop(self) -> None:
         """Start nothing again: the run ends. The states stay as they are."""
@@ -230,16 +243,22 @@ class Supervisor:
         unit.restarts += 1
         unit.status = Status(State.RUNNING, self._wall())
         unit.budget.start(self._clock())
-        logger.info("%s is started again", unit)
+        logger.info("%s is started again", unit, extra=about(unit.name))
         for watcher in self._on_restart:
             watcher(unit.name)
+        self._tell(unit.name)
 
     def _cancel(self, unit: _Unit) -> None:
         if unit.timer is not None:
             unit.timer.cancel()
             unit.timer = None
 
-    def _note(self) -> None:
+    def _tell(self, name: str) -> None:
+        for watcher in self._on_change:
+            watcher(name)
+
+    def _note(self, name: str) -> None:
+        self._tell(name)
         if not any(self._is_left(name, status) for name, status in self.managers.items()):
             self._none_left.set()
 
@@ -263,7 +282,7 @@ def _log_failure(unit: _Unit, restart: Restart, seconds: float) -> None:
         text = "%s is down: %s; %s, it is started again in %.1f s"
     logger.error(
         text, unit, unit.status.reason, others, seconds,
-        exc_info=unit.status.error, extra={"component": unit.name},
+        exc_info=unit.status.error, extra=about(unit.name),
     )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ class Condition:
     Attributes:
         busy: since when batches are in work, on the monotonic clock, by partition.
         fetches: of partitions that have room, something that changes with every fetch.
+        unready: why other partitions, owned here, cannot be fetched; the watchdog takes no notice.
         is_member: whether it is in its group, or needs none.
         is_connected: whether brokers answer. What lasts while they do not is their outage, which
             is waited for; the limits of batches, fetches and group begin again at its end.
@@ -90,6 +91,7 @@ class Condition:
 
     busy: Mapping[str, float] = field(default_factory=dict)
     fetches: Mapping[str, Hashable] = field(default_factory=dict)
+    unready: Mapping[str, str] = field(default_factory=dict)
     is_member: bool = True
     is_connected: bool = True
 

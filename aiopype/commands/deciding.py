@@ -20,6 +20,7 @@ from aiopype.dead_letters import DeadLetter
 from aiopype.graph import Graph
 from aiopype.replays import REQUEST_BYTES, Place, ReplayRequest
 from aiopype.topics import Topic
+from aiopype.tracing import replay_of
 from aiopype.transport.stored import Outgoing
 
 __all__ = ["DONE", "Action", "Decider", "Pens", "outcomes"]
@@ -149,7 +150,8 @@ class Decider:
         if len(value) > REQUEST_BYTES:
             raise Refusal(f"is too large for topic {topic.name}: {len(value):,} bytes")
         partition = await self._partition(partitions, entry, key)
-        return Outgoing(topic.name, partition, int(time.time() * 1000), key, value)
+        now = int(time.time() * 1000)
+        return Outgoing(topic.name, partition, now, key, value, replay_of(letter))
 
     def _replayable(self, entry: Entry) -> DeadLetter:
         letter = entry.letter

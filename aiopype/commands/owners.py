@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from aiopype.commands.flows import Connection
 from aiopype.errors import AiopypeError, StateCorrupt
-from aiopype.ownership import Member, SourceState, Wish, state_topic, wish_topic
+from aiopype.ownership import Member, SourceState, Stopped, Wish, state_topic, wish_topic
 from aiopype.settings.files import nearest
 from aiopype.transport.stored import Group, Stored
 
@@ -21,14 +21,9 @@ __all__ = [
     "Owners",
     "Picture",
     "SourceFacts",
-    "Standing",
     "UnknownSource",
     "Worker",
 ]
-
-#: How a source stands; `starting` has an owner that has not written yet, `nobody's` had one.
-Standing = Literal["running", "paused", "starting", "nobody's", "never run", "unreadable"]
-
 
 #: Between two looks.
 LOOK_SECONDS = 0.2
@@ -91,12 +86,18 @@ class SourceFacts(NamedTuple):
     wish: Wish
 
     @property
-    def standing(self) -> Standing:
-        """How it stands."""
+    def standing(self) -> str:
+        """How it stands.
+
+        `running`, or what its owner says of it: `restarting`, `quarantined`, `ended`; `paused`;
+        `starting` with an owner that has not written yet; `nobody's`, `never run`, `unreadable`.
+        """
         if self.trouble is not None:
             return "unreadable"
         if self.wish.is_paused:
             return "paused"
+        if self.stopped is not None:
+            return self.stopped.state
         if self.is_running:
             return "running"
         if self.owner is not None:
@@ -107,6 +108,11 @@ class SourceFacts(NamedTuple):
     def is_running(self) -> bool:
         """Whether its owner has taken over from where it was."""
         return self.owner is not None and self.state is not None and self.owner == self.state.worker
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """What its owner says of why it does not run."""
+        return self.state.stopped if self.state is not None and self.is_running else None
 
 
 class Picture(NamedTuple):

@@ -17,6 +17,7 @@ from aiopype.errors import ConfigurationError
 from aiopype.pipelines import Pipelines
 from aiopype.progress import duration
 from aiopype.recording import RecordingWriter
+from aiopype.settings import Settings
 from aiopype.settings.files import nearest
 from aiopype.supervision import stopped_by_signals
 from aiopype.target import load_flow
@@ -53,8 +54,9 @@ def record(
     Without TARGET the flow that AIOPYPE_FLOW or pyproject.toml names is taken. The status is 1 when
     a source that keeps failing was all that was left.
     """
-    logs.set_up()
+    logs.set_up(*Settings.of_logs(None))
     flow = load_flow(named(target))
+    flow.set_up_logs()
     protocol = CaptureProtocol()
     pipelines = flow.build(protocol)
     chosen = _choose(sources, list(pipelines.sources))

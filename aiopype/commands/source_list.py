@@ -10,10 +10,10 @@ import msgspec
 
 from aiopype.commands.owners import Picture, SourceFacts
 from aiopype.commands.rendering import local, one_line, table
-from aiopype.ownership import is_meant
+from aiopype.ownership import Stopped, is_meant
 from aiopype.progress import duration
 
-__all__ = ["list_as_json", "list_as_text"]
+__all__ = ["as_json", "list_as_json", "list_as_text"]
 
 #: Of a position.
 POSITION_CHARACTERS = 40
@@ -35,6 +35,8 @@ def list_as_text(picture: Picture, now: float) -> Iterator[str]:
     for source in picture.sources.values():
         if source.trouble is not None:
             yield one_line(source.trouble, 400)
+        elif source.stopped is not None and not source.wish.is_paused:
+            yield one_line(f"{source.name}: {_told(source.stopped)}", 400)
     yield ""
     if not picture.is_settled:
         yield "the workers are agreeing on who runs what; look again in a moment"
@@ -50,7 +52,7 @@ def list_as_json(picture: Picture) -> str:
         {"worker": worker.name, "address": worker.address, "sources": worker.sources}
         for worker in picture.workers
     ]
-    sources = [_as_json(source) for source in picture.sources.values()]
+    sources = [as_json(source) for source in picture.sources.values()]
     told = {"sources": sources, "workers": workers, "is_settled": picture.is_settled}
     return json.dumps(told, indent=2)
 
@@ -71,6 +73,12 @@ def _row(source: SourceFacts, picture: Picture, now: float) -> tuple[str, ...]:
         *facts,
         _pinned(source, picture),
     )
+
+
+def _told(stopped: Stopped) -> str:
+    again = "" if stopped.again_ms is None else f", tried again at {local(stopped.again_ms)}"
+    reason = f": {stopped.reason}" if stopped.reason else ""
+    return f"{stopped.state} since {local(stopped.since_ms)}{again}{reason}"
 
 
 def _worker(source: SourceFacts) -> str:
@@ -95,7 +103,8 @@ def _workers(picture: Picture) -> Iterator[tuple[str, ...]]:
         yield one_line(worker.name), one_line(worker.address), count
 
 
-def _as_json(source: SourceFacts) -> dict[str, Any]:
+def as_json(source: SourceFacts) -> dict[str, Any]:
+    """Return a source as a JSON object."""
     state = source.state
     return {
         "source": source.name,
@@ -109,6 +118,7 @@ def _as_json(source: SourceFacts) -> dict[str, Any]:
         "is_paused": source.wish.is_paused,
         "pinned_to": source.wish.worker,
         "is_in_program": source.is_in_program,
+        "stopped": None if source.stopped is None else msgspec.to_builtins(source.stopped),
         "trouble": source.trouble,
     }
 

@@ -71,8 +71,9 @@ def sources() -> None:
 def list_sources(target: str | None, broker: str | None, in_json: bool) -> None:
     """List the sources of the flow of TARGET, and its workers.
 
-    `running` is a source whose worker has it; whether its upstream answers is said by that worker's
-    /health/ready. Sources that only the brokers know are marked.
+    `running` is a source that its worker has and runs; whether its upstream answers is said by that
+    worker's /health/ready. Of one that is down, or has ended, the worker says why and since when.
+    Sources that only the brokers know are marked.
     """
     picture = _run(connection_to(target, broker), _picture)
     if in_json:

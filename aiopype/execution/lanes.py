@@ -14,7 +14,7 @@ from typing import Any
 from aiopype.emitter import Outbox, current_outbox
 from aiopype.event import Emitted, Record
 from aiopype.execution.calls import SLICE_SECONDS, TimeLimit, call
-from aiopype.execution.outcome import Failure, Outcome, holds_its_key
+from aiopype.execution.outcome import Failure, Outcome, Times, holds_its_key
 from aiopype.graph import Subscription
 
 __all__ = ["run_concurrently"]
@@ -59,6 +59,7 @@ class _Lanes:
     ) -> None:
         self.subscription = subscription
         self.turn = monotonic() + SLICE_SECONDS
+        self.times = Times()
         self._records = records
         self._held = held
         self._until = until
@@ -75,7 +76,9 @@ class _Lanes:
             Failure(self.subscription, self._records[place], error)
             for place, error in sorted(self._errors.items())
         ]
-        return Outcome(len(self._emitted), list(chain.from_iterable(self._emitted)), failures)
+        emitted = list(chain.from_iterable(self._emitted))
+        times = self.times
+        return Outcome(len(self._emitted), emitted, failures, times.seconds, times.slow)
 
     async def next(self) -> tuple[int, Record] | None:
         """Return the next record that may be worked on, with its place; None at the end."""
@@ -158,6 +161,7 @@ def _in_coroutines(lanes: _Lanes) -> _Work:
             error = limit.failure(cancelled)
         except Exception as raised:  # noqa: BLE001 - whatever the user's code raises is a value
             error = raised
+        lanes.times.add(monotonic() - limit.began)
         limit.began = float("inf")
         return limit.expired(error) if limit.cancels else error
 
@@ -180,6 +184,15 @@ def _in_coroutines(lanes: _Lanes) -> _Work:
     return work
 
 
+def _timed_call(
+    subscription: Subscription, record: Record, outbox: Outbox
+) -> tuple[Exception | None, float]:
+    """Call a handler; return what it raised, and how long it took: not that a thread was free."""
+    began = monotonic()
+    error = call(subscription, record, outbox)
+    return error, monotonic() - began
+
+
 def _in_threads(lanes: _Lanes, threads: Executor | None) -> _Work:
     loop = asyncio.get_running_loop()
 
@@ -190,9 +203,10 @@ def _in_threads(lanes: _Lanes, threads: Executor | None) -> _Work:
             outbox = Outbox(emitted, record.key, record.timestamp)
             context = copy_context()
             try:
-                error = await loop.run_in_executor(
-                    threads, context.run, call, lanes.subscription, record, outbox
+                error, seconds = await loop.run_in_executor(
+                    threads, context.run, _timed_call, lanes.subscription, record, outbox
                 )
+                lanes.times.add(seconds)
             finally:
                 outbox.is_open = False  # a batch that is cancelled leaves the call behind
             lanes.done(place, emitted, error)

@@ -15,7 +15,7 @@ from aiopype.emitter import Outbox, current_outbox
 from aiopype.event import Emitted, Record
 from aiopype.execution.calls import SLICE_SECONDS, TimeLimit, call, call_async, refuse_awaitable
 from aiopype.execution.lanes import run_concurrently
-from aiopype.execution.outcome import Failure, Outcome, holds_its_key
+from aiopype.execution.outcome import SLOW_SECONDS, Failure, Outcome, holds_its_key
 from aiopype.execution.threads import run_in_threads
 from aiopype.graph import Subscription
 
@@ -95,9 +95,11 @@ async def _run_functions(
     failures: list[Failure] = []
     outbox = Outbox(emitted, None, 0)
     current_outbox.set(outbox)
-    handled = 0
+    handled, spent = 0, 0.0
+    slow: list[float] = []
     holds: bool = await turns.acquire()
-    turn = monotonic() + SLICE_SECONDS
+    begin = last = monotonic()
+    turn = begin + SLICE_SECONDS
     try:
         for record in records:
             handled += 1
@@ -115,9 +117,13 @@ async def _run_functions(
                 del emitted[mark:]
                 _note(Failure(subscription, record, error), failures, held)
             now = monotonic()
+            if now - last > SLOW_SECONDS:
+                slow.append(now - last)
+            last = now
             if now >= turn:
                 if now >= until:
                     break
+                spent += now - begin
                 outbox.is_open = False
                 # The loop goes round while the turn is still held, so that the others queue for
                 # it; each would take it as it comes and run before the loop is round.
@@ -126,12 +132,13 @@ async def _run_functions(
                 holds = False
                 holds = await turns.acquire()
                 outbox.is_open = True
-                turn = monotonic() + SLICE_SECONDS
+                begin = last = monotonic()
+                turn = begin + SLICE_SECONDS
     finally:
         outbox.is_open = False
         if holds:  # not when it was cancelled while it waited for its turn
             turns.release()
-    return Outcome(handled, emitted, failures)
+    return Outcome(handled, emitted, failures, spent + last - begin, slow)
 
 
 async def _run_coroutines(
@@ -141,9 +148,10 @@ async def _run_coroutines(
     invoke = subscription.invoke
     emitted: list[Emitted] = []
     failures: list[Failure] = []
-    handled = 0
-    now = monotonic()
-    turn = now + SLICE_SECONDS
+    handled, spent = 0, 0.0
+    slow: list[float] = []
+    begin = now = monotonic()
+    turn = begin + SLICE_SECONDS
     limit = TimeLimit(subscription)
     try:
         for record in records:
@@ -155,7 +163,7 @@ async def _run_coroutines(
             current_outbox.set(outbox)
             mark = len(emitted)
             error: Exception | None = None
-            limit.began = now
+            limit.began = last = now
             try:
                 await invoke(record.value)
             except asyncio.CancelledError as cancelled:
@@ -170,16 +178,19 @@ async def _run_coroutines(
                 del emitted[mark:]
                 _note(Failure(subscription, record, error), failures, held)
             now = monotonic()
+            if now - last > SLOW_SECONDS:
+                slow.append(now - last)
             if now >= turn:
                 if now >= until:
                     break
+                spent += now - begin
                 limit.began = float("inf")
                 await asyncio.sleep(0)
-                now = monotonic()
+                begin = now = monotonic()
                 turn = now + SLICE_SECONDS
     finally:
         limit.close()
-    return Outcome(handled, emitted, failures)
+    return Outcome(handled, emitted, failures, spent + now - begin, slow)
 
 
 def _outcome_of(

@@ -11,7 +11,7 @@ from time import monotonic
 from aiopype.emitter import Outbox
 from aiopype.event import Emitted, Record
 from aiopype.execution.calls import call
-from aiopype.execution.outcome import Failure, Outcome, holds_its_key
+from aiopype.execution.outcome import Failure, Outcome, Times, holds_its_key
 from aiopype.graph import Subscription
 
 __all__ = ["run_in_threads"]
@@ -36,7 +36,7 @@ async def run_in_threads(
             await loop.run_in_executor(threads, copy_context().run, work.go_on)
     finally:
         work.stop()
-    return Outcome(work.handled, work.emitted, work.failures)
+    return Outcome(work.handled, work.emitted, work.failures, work.times.seconds, work.times.slow)
 
 
 class _Work:
@@ -53,6 +53,7 @@ class _Work:
         self.handled = 0
         self.emitted: list[Emitted] = []
         self.failures: list[Failure] = []
+        self.times = Times()
         self._subscription = subscription
         self._records = records
         self._held = held
@@ -65,11 +66,14 @@ class _Work:
             self._outbox.is_open = False
 
     def go_on(self) -> None:
-        turn = monotonic() + SLICE_SECONDS
+        last = monotonic()
+        turn = last + SLICE_SECONDS
         while self.is_wanted:
             self._handle(self._records[self.handled])
             self.handled += 1
             now = monotonic()
+            self.times.add(now - last)
+            last = now
             if self.handled == len(self._records) or now >= self._until:
                 self.is_wanted = False
             if now >= turn:

@@ -17,9 +17,11 @@ from yarl import URL
 
 from aiopype.errors import ConfigurationError
 from aiopype.health import Health
-from aiopype.hosting.services import Agents, Counted, Restarts, Web
+from aiopype.hosting.measuring import metrics_of
+from aiopype.hosting.services import Agents, Counted, LoopDelay, Restarts, Web
 from aiopype.hosting.sources import OwnedSources
-from aiopype.metrics import EventCollector, Metrics, StateCollector
+from aiopype.metrics import Metrics
+from aiopype.ownership import worker_name
 from aiopype.pipelines import Pipelines
 from aiopype.protocol.kafka import AsyncProtocol
 from aiopype.readiness import add_checks
@@ -33,7 +35,9 @@ from aiopype.transport.driver import Transport
 from aiopype.transport.exactly_once import ExactlyOnce
 from aiopype.transport.ledger import AtLeastOnce, Ledger
 from aiopype.transport.limits import Limits
+from aiopype.transport.offsets import Offsets
 from aiopype.transport.parked_topics import ParkedTopics
+from aiopype.transport.partition import Partition
 from aiopype.transport.producer import Producer
 from aiopype.transport.security import connection_options
 from aiopype.transport.settings import (
@@ -70,6 +74,7 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
         topic_allow_declare=False,
         agent_supervisor=CrashingSupervisor,
         stream_wait_empty=False,
+        broker_client_id=worker_name(),  # so the group says whose its members are
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=HEARTBEAT_SECONDS,
         broker_rebalance_timeout=REBALANCE_SECONDS,
@@ -81,16 +86,17 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     limits = Limits(graph, admin)
     producer = Producer(brokers, limits, protocol.progress, security=security)
     ledger = Ledger()
+    delivered = protocol.progress.deliveries["events"]
     exactly_once = ExactlyOnce(
         settings.group,
-        lambda name: TransactionalProducer(brokers, name, security),
+        lambda name: TransactionalProducer(brokers, name, security, figures=delivered),
         ledger,
         limits,
         protocol.progress,
     )
     kinds: dict[str, Delivery] = {
         "exactly_once": Counted(exactly_once, protocol.progress),
-        "at_least_once": Counted(AtLeastOnce(producer, ledger), protocol.progress),
+        "at_least_once": Counted(AtLeastOnce(producer, ledger, delivered), protocol.progress),
     }
     transport = Transport(
         [URL(f"kafka://{address}") for address in brokers.split(",")],
@@ -104,6 +110,7 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     app.transport = transport
     transport.progress = protocol.progress
     transport.security = security
+    transport.traced = protocol
 
     def stop_fetching(manager: str) -> None:
         cast("Consumer", app.consumer).stop_topics(transport.topics_of(manager))
@@ -116,15 +123,14 @@ def build_app(settings: Settings, brokers: str, pipelines: Pipelines) -> FlowApp
     supervisor.on_restart(fetch_again)
     agents = Agents(app, transport, protocol)
     owned = OwnedSources(settings, brokers, pipelines, admin, limits)
-    app.first_services = [admin, agents, producer, exactly_once]
+    offsets = Offsets(brokers, graph, protocol.progress, app.committed, security=security)
+    measuring = [offsets, LoopDelay(protocol.progress)]
+    app.first_services = [admin, *measuring, agents, producer, exactly_once]
     app.owns = owned
     app.last_services = [owned, Restarts(supervisor)]
     app.health = Health(settings.name)
-    app.metrics = Metrics(
-        StateCollector(settings.name, supervisor, protocol.progress),
-        EventCollector(settings.name, graph, protocol.progress),
-    )
-    add_checks(app.health, app, app.condition, pipelines)
+    app.metrics = metrics_of(settings.name, app, pipelines, ledger)
+    add_checks(app.health, app, app.consumer_condition, pipelines)
     app.health.add("sources", owned.problem)
     if settings.web_port != 0:
         app.first_services = [Web(settings, app.health, app.metrics), *app.first_services]
@@ -181,17 +187,38 @@ class FlowApp(faust.App):
         self.first_services: Sequence[ServiceT] = ()
         self.last_services: Sequence[ServiceT] = ()
         self.dropped = 0
+        self._is_stopping = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the worker stops, its last batches included."""
+        return self._is_stopping or self.should_stop
+
+    @property
+    def partitions(self) -> Iterable[Partition]:
+        """The partitions of events that are this worker's."""
+        consumer = cast("Consumer | None", self._consumer)
+        return () if consumer is None else consumer.partitions.values()
+
+    async def committed(self, topic: str, partition: int) -> int | None:
+        """Return up to where the group says that a partition is handled; raises a KafkaError."""
+        return await cast("Consumer", self.consumer).committed_offset(topic, partition)
+
+    def consumer_condition(self) -> Condition:
+        """Return the condition of the consumer of events."""
+        consumer = cast("Consumer | None", self._consumer)
+        return Condition() if consumer is None else condition_of(consumer)
 
     def condition(self) -> Condition:
         """Return what the watchdog wants to know."""
-        consumer = cast("Consumer | None", self._consumer)
-        if consumer is None:
+        if self._consumer is None:
             return Condition()
-        found = condition_of(consumer)
+        found = self.consumer_condition()
         return replace(found, is_member=found.is_member and self.owns.is_member)
 
     async def stop(self) -> None:
         """Stop the sources and finish the batches in work, then stop Faust."""
+        self._is_stopping = True
         if not self.crashed and not self._stopped.is_set():
             drain = cast("Consumer", self.consumer).drain()
             stops = asyncio.gather(*(service.stop() for service in self.last_services))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from mode import Service
@@ -13,14 +15,17 @@ from aiopype.settings import Settings
 from aiopype.supervision import Supervisor
 from aiopype.transport.batches import Batch, Delivery
 from aiopype.transport.driver import Transport
-from aiopype.web import WebServer
+from aiopype.web import OfWorker, WebServer
 
 if TYPE_CHECKING:
     import faust
 
     from aiopype.progress import Progress
 
-__all__ = ["Agents", "Counted", "Restarts", "Web"]
+__all__ = ["Agents", "Counted", "LoopDelay", "Restarts", "Web"]
+
+#: How often it is measured how late the event loop is: what holds it for so long is seen for sure.
+LOOP_SECONDS = 0.25
 
 
 class Counted:
@@ -38,11 +43,31 @@ class Counted:
         await self._delivery.deliver(batch)
         if batch.position is None:
             return  # events that waited, which were counted when they came
-        partition, last = batch.partition, batch.records[-1]
-        self._progress.handled(
-            partition.topic.name, partition.number, len(batch.records), last.timestamp,
-            batch.position,
-        )  # fmt: skip
+        topic, number, records = batch.partition.topic.name, batch.partition.number, batch.records
+        self._progress.handled(topic, number, len(records), records[-1].timestamp, batch.position)
+        self._progress.spread(topic, records, time.monotonic() - batch.began)
+
+
+class LoopDelay(Service):
+    """Measures by how much the event loop is late for what is due.
+
+    Arguments:
+        progress: gets the delays.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    @Service.task
+    async def _measure(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.should_stop:
+            due = loop.time() + LOOP_SECONDS
+            await asyncio.sleep(LOOP_SECONDS)
+            self._progress.loop_delay.add(max(0.0, loop.time() - due))
 
 
 class Restarts(Service):
@@ -66,7 +91,9 @@ class Web(Service):
 
     def __init__(self, settings: Settings, health: Health, metrics: Metrics) -> None:
         super().__init__()
-        self._server = WebServer(settings.web_host, settings.web_port, health, metrics)
+        self._server = WebServer(
+            settings.web_host, settings.web_port, OfWorker(health, metrics), settings.web_token
+        )
 
     async def on_start(self) -> None:
         """Listen."""

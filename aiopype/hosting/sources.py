@@ -48,6 +48,7 @@ class OwnedSources(Service):
         protocol = pipelines.protocol
         assert isinstance(protocol, AsyncProtocol)
         security = connection_options(settings)
+        pipelines.supervisor.on_error(protocol.progress.errors.add)
         topic = new_state_topic(settings.group)
         protocol.graph.unresolved.add(topic)
         self._worker = worker_name()
@@ -59,6 +60,7 @@ class OwnedSources(Service):
             brokers, security, lambda: [t.name for t in graph.topics() if t.partitions is not None]
         )
         self._pins: dict[str, str] = {}
+        self._figures = protocol.progress.deliveries["source"]
         self._states = SourceStates(brokers, topic, security)
         self._wishes = Wishes(
             brokers=brokers,
@@ -83,6 +85,7 @@ class OwnedSources(Service):
             states=self._states,
             limits=limits,
             progress=protocol.progress,
+            traced=protocol,
         )
         self.sources = Sources(pipelines, protocol, owning, self._wishes.of)
 
@@ -90,6 +93,11 @@ class OwnedSources(Service):
     def is_member(self) -> bool:
         """Whether it is in the group, or needs to be in none."""
         return self._election.is_member or not self._names
+
+    @property
+    def rebalances(self) -> int:
+        """How often the group has spread the sources anew."""
+        return self._election.rebalances
 
     def problem(self) -> Problem | None:
         """Return what keeps this worker from running sources; a check of its health."""
@@ -138,4 +146,6 @@ class OwnedSources(Service):
 
     async def _connect(self, transactional_id: str) -> TransactionalProducer:
         client = await self._clients.next()
-        return TransactionalProducer(self._brokers, transactional_id, self._security, client)
+        return TransactionalProducer(
+            self._brokers, transactional_id, self._security, client, self._figures
+        )

@@ -1,20 +1,20 @@
-"""What reads, when Prometheus asks, what the worker knows anyway."""
+"""What reads, when Prometheus asks, what the worker knows of managers and events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from aiopype.graph import Graph, manager_of
+from aiopype.graph import Graph
+from aiopype.metrics.families import add, counter, gauge, histogram, parts
 from aiopype.progress import Progress, TopicProgress
 from aiopype.states import State, Status
 from aiopype.supervision import Supervisor
 from aiopype.topics import ERROR, Topic
 
-__all__ = ["EventCollector", "StateCollector"]
+__all__ = ["EventCollector", "StateCollector", "SubscriptionCollector"]
 
 
 class StateCollector(Collector):
@@ -33,29 +33,20 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read the states."""
-        managers = self._supervisor.managers
         sources = {
             name: status
             for name, status in self._supervisor.sources.items()
             if name in self._progress.sources
         }
-        yield from self._of("manager", ["manager"], managers)
-        yield from self._of("source", ["manager", "component"], sources)
+        yield from self._of("manager", self._supervisor.managers)
+        yield from self._of("source", sources)
 
-    def _of(self, kind: str, labels: list[str], statuses: Mapping[str, Status]) -> Iterable[Metric]:
-        state = GaugeMetricFamily(
-            f"aiopype_{kind}_state",
-            f"1 for the state that a {kind} is in, 0 for the others.",
-            labels=["flow", *labels, "state"],
-        )
-        restarts = CounterMetricFamily(
-            f"aiopype_{kind}_restarts",
-            f"How often a {kind} was started again after a failure.",
-            labels=["flow", *labels],
-        )
+    def _of(self, kind: str, statuses: Mapping[str, Status]) -> Iterable[Metric]:
+        state = gauge(f"aiopype_{kind}_state")
+        restarts = counter(f"aiopype_{kind}_restarts_total")
         counts = self._supervisor.restarts
         for name, status in statuses.items():
-            of = [self._flow, *(_parts(name) if len(labels) > 1 else [name])]
+            of = [self._flow, *(parts(name) if kind == "source" else [name])]
             restarts.add_metric(of, counts[name])
             for each in State:
                 state.add_metric([*of, str(each)], float(status.state is each))
@@ -63,7 +54,7 @@ class StateCollector(Collector):
 
 
 class EventCollector(Collector):
-    """What became of the events, and how far the partitions of this worker are behind.
+    """What became of the events of each topic.
 
     Arguments:
         flow: the flow's name.
@@ -78,37 +69,68 @@ class EventCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read the counts."""
-        labels = ["flow", "manager", "component", "event"]
-        events = CounterMetricFamily(
-            "aiopype_events",
-            "Events of this worker, by what became of them: emitted and written; handled by all "
-            "subscriptions, again after a crash; written as a dead letter of the component; or "
-            "skipped, being deleted before they were handled.",
-            labels=[*labels, "outcome"],
-        )
-        lag = GaugeMetricFamily(
-            "aiopype_lag_records",
-            "Offsets between what is handled and the end of the log, of a partition owned here.",
-            labels=[*labels, "partition"],
-        )
+        events = counter("aiopype_events_total")
+        ages = histogram("aiopype_event_age_seconds")
+        sizes = histogram("aiopype_batch_events")
+        times = histogram("aiopype_batch_seconds")
         for topic in self._graph.topics():
             figures = self._progress.topics.get(topic.name, TopicProgress())
-            of = [self._flow, *_parts(topic.component), topic.event]
+            of = [self._flow, *parts(topic.component), topic.event]
             events.add_metric([*of, "handled"], figures.handled)
             events.add_metric([*of, "skipped"], figures.skipped)
             events.add_metric([*of, _outcome(topic)], figures.emitted)
-            for number, partition in sorted(figures.partitions.items()):
-                if partition.lag is not None:
-                    lag.add_metric([*of, str(number)], partition.lag)
-        yield events
-        yield lag
+            if self._graph.subscriptions(topic):
+                add(ages, of, figures.ages)
+                add(sizes, of, figures.batch_events)
+                add(times, of, figures.batch_seconds)
+        yield from (events, ages, sizes, times)
+
+
+class SubscriptionCollector(Collector):
+    """What became of events in each handler, errors by class, and how many dead letters there are.
+
+    Arguments:
+        flow: the flow's name.
+        graph: knows the subscriptions.
+        progress: counts what they do.
+    """
+
+    def __init__(self, flow: str, graph: Graph, progress: Progress) -> None:
+        self._flow = flow
+        self._graph = graph
+        self._progress = progress
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the counts."""
+        events = counter("aiopype_subscription_events_total")
+        retries = counter("aiopype_retries_total")
+        times = histogram("aiopype_handling_seconds")
+        # Two of one name, a handler that is subscribed twice, are counted together.
+        named = {s.name: s for _, found in self._graph.subscribed() for s in found}
+        for name, subscription in named.items():
+            figures = self._progress.subscriptions[name]
+            of = [self._flow, *parts(subscription.component), name]
+            events.add_metric([*of, "ok"], figures.ok)
+            events.add_metric([*of, "failed"], figures.failed)
+            events.add_metric([*of, "parked"], figures.parked)
+            events.add_metric([*of, "dead_letter"], figures.dead_letters)
+            retries.add_metric(of, figures.retries)
+            add(times, of, figures.seconds)
+        yield from (events, retries, times, self._errors(), self._dead_letters())
+
+    def _errors(self) -> Metric:
+        errors = counter("aiopype_errors_total")
+        for component, counts in self._progress.errors.by_component.items():
+            for error, count in counts.items():
+                errors.add_metric([self._flow, *parts(component), error], count)
+        return errors
+
+    def _dead_letters(self) -> Metric:
+        stored = gauge("aiopype_dead_letters_stored")
+        for component, count in self._progress.dead_letters.items():
+            stored.add_metric([self._flow, *parts(component)], count)
+        return stored
 
 
 def _outcome(topic: Topic) -> str:
     return "dead_letter" if topic.event == ERROR else "emitted"
-
-
-def _parts(component: str) -> tuple[str, str]:
-    """Split a component's full name into manager and the rest, as topics' names have them."""
-    manager = manager_of(component)
-    return manager, component.removeprefix(f"{manager}.")

@@ -83,6 +83,14 @@ _ALL = (
         Row.OVERVIEW,
         _FLOW,
     ),
+    Metric(
+        "aiopype_workers",
+        Kind.GAUGE,
+        "Workers under one command, `--workers N`, by whether they answered this scrape: up or "
+        "down. Their own metrics have the label `worker`.",
+        Row.OVERVIEW,
+        (*_FLOW, "state"),
+    ),
     # --- events
     Metric(
         "aiopype_events_total",

@@ -6,16 +6,20 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiopype.errors import EmitError
-from aiopype.event import Emitted, Key, key_bytes
+from aiopype.event import Emitted, Headers, Key, Record, Stamp, headers_of, key_bytes
 from aiopype.execution import Failure, Outcome, run, run_async
 from aiopype.graph import Subscription
 from aiopype.protocol.wiring import Wiring
 from aiopype.settlement import Origin, dead_letter
 from aiopype.topics import Topic
+
+if TYPE_CHECKING:
+    from aiopype.tracing.spans import Trace, Tracing
 
 __all__ = ["SyncProtocol"]
 
@@ -28,8 +32,13 @@ class _Record(NamedTuple):
     timestamp: int
     offset: int = -1
 
+    @property
+    def headers(self) -> Headers:
+        """Those that it would have on Kafka."""
+        return headers_of(self.timestamp)
 
-_Pending = deque[tuple[Subscription, _Record]]
+
+_Pending = deque[tuple[Subscription, Record]]
 
 
 class SyncProtocol(Wiring):
@@ -64,8 +73,14 @@ class SyncProtocol(Wiring):
         Raises:
             EmitError: a handler on the way is a coroutine function: only `emit_async` can wait.
         """
-        pending = self._first(topic, key, value)
-        position = self._pending.pop(topic.component, None)
+        with self._traced(topic.component, 1) as trace:
+            pending = self._first(topic, key, value, trace)
+            position = self._pending.pop(topic.component, None)
+            self._run_functions(pending)
+        if position is not None:
+            self._positions[topic.component] = position
+
+    def _run_functions(self, pending: _Pending) -> None:
         while pending:
             subscription, record = pending.popleft()
             if subscription.is_coroutine:
@@ -73,13 +88,16 @@ class SyncProtocol(Wiring):
                     f"{subscription.name} is a coroutine function, which emit() cannot wait for; "
                     "use `await emit_async(...)` in the source"
                 )
-            outcome = run(subscription, record)
+            if self.tracing is None:
+                outcome = run(subscription, record)
+            else:
+                with self._begun(self.tracing, subscription, record) as (record, trace):
+                    outcome = run(subscription, record)
+                    _note(outcome, trace)
             if outcome.failures:
                 self._follow(self._try_again(outcome.failures[0]), pending)
             else:
                 self._follow(outcome.emitted, pending)
-        if position is not None:
-            self._positions[topic.component] = position
 
     async def emit_async(self, topic: Topic, key: Key | None, value: bytes) -> None:
         """Run the pipeline behind an event to its end, awaiting coroutine handlers.
@@ -87,7 +105,8 @@ class SyncProtocol(Wiring):
         Nothing a handler raises comes back.
         """
         position = self._pending.pop(topic.component, None)
-        await self._run(self._first(topic, key, value))
+        with self._traced(topic.component, 1) as trace:
+            await self._run(self._first(topic, key, value, trace))
         if position is not None:
             self._positions[topic.component] = position
 
@@ -96,9 +115,10 @@ class SyncProtocol(Wiring):
     ) -> None:
         """Run the pipeline behind each of these events to its end, then keep the position."""
         pending = self._pending.pop(component, None)
-        for topic, key, value, _, _ in events:
-            assert value is not None
-            await self._run(self._first(topic, key, value))
+        with self._traced(component, len(events)) as trace:
+            for topic, key, value, _, _ in events:
+                assert value is not None
+                await self._run(self._first(topic, key, value, trace))
         position = pending if position is None else position
         if position is not None:
             self._positions[component] = position
@@ -127,10 +147,12 @@ class SyncProtocol(Wiring):
     async def _run(self, pending: _Pending) -> None:
         while pending:
             subscription, record = pending.popleft()
-            if subscription.is_awaited:
-                outcome = await run_async(subscription, record)
+            if self.tracing is None:
+                outcome = await _run_any(subscription, record)
             else:
-                outcome = run(subscription, record)
+                with self._begun(self.tracing, subscription, record) as (record, trace):
+                    outcome = await _run_any(subscription, record)
+                    _note(outcome, trace)
             if outcome.failures:
                 self._follow(await self._try_again_async(outcome.failures[0]), pending)
             else:
@@ -152,11 +174,32 @@ class SyncProtocol(Wiring):
                 break
         return trial.emitted
 
-    def _first(self, topic: Topic, key: Key | None, value: bytes) -> _Pending:
+    def _first(self, topic: Topic, key: Key | None, value: bytes, trace: Trace | None) -> _Pending:
         pending: _Pending = deque()
         raw = None if key is None else key_bytes(key)
-        self._enqueue(topic, _Record(raw, value, int(time.time() * 1000)), pending)
+        now = int(time.time() * 1000)
+        stamp = now if trace is None else Stamp(now, trace.headers)
+        self._enqueue(topic, _Record(raw, value, stamp), pending)
         return pending
+
+    def _traced(self, component: str, count: int) -> AbstractContextManager[Trace | None]:
+        """Return the span of what a source emits together; it lasts until all is handled."""
+        tracing = self.tracing
+        return (tracing and tracing.of_source(component, count)) or nullcontext()
+
+    @staticmethod
+    @contextmanager
+    def _begun(
+        tracing: Tracing, subscription: Subscription, record: Record
+    ) -> Iterator[tuple[Record, Trace | None]]:
+        """Give a record, with its span if it is traced: spans that the handler opens are its."""
+        begun = tracing.of_batch(subscription.topic, None, [record])
+        if begun is None:
+            yield record, None
+            return
+        trace, (record,) = begun
+        with trace, trace.current():
+            yield record, trace
 
     def _follow(self, emitted: Iterable[Emitted], pending: _Pending) -> None:
         for topic, key, value, timestamp, _inherited in emitted:
@@ -172,6 +215,17 @@ class SyncProtocol(Wiring):
             if subscription.once:
                 self.graph.unsubscribe(subscription)
             pending.append((subscription, record))
+
+
+async def _run_any(subscription: Subscription, record: Record) -> Outcome:
+    if subscription.is_awaited:
+        return await run_async(subscription, record)
+    return run(subscription, record)
+
+
+def _note(outcome: Outcome, trace: Trace | None) -> None:
+    if trace is not None and outcome.failures:
+        trace.fail(outcome.failures)
 
 
 class _Trial:

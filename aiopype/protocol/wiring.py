@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiopype.event import Emitted, Key
 from aiopype.graph import Graph
 from aiopype.progress import Progress
 from aiopype.topics import Topic
+
+if TYPE_CHECKING:
+    from aiopype.tracing.spans import Tracing
 
 __all__ = ["Wiring"]
 
@@ -21,7 +24,10 @@ class Wiring(ABC):
         graph: the flow as data.
         components: in the order they were built.
         progress: what becomes of the flow's events in this process.
+        tracing: makes spans of what happens to them; None without the setting.
     """
+
+    tracing: Tracing | None = None
 
     def __init__(self) -> None:
         self.graph = Graph()

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from aiopype.errors import ConfigurationError
+from aiopype.logs import about
 from aiopype.settings.files import nearest, project_folder, read_toml
 
 __all__ = ["REQUIRED", "Found", "Places", "Setting", "check", "look_up"]
@@ -191,4 +192,7 @@ def _check_environ(table: Mapping[str, Setting], environ: Iterable[str]) -> None
     known = [_PREFIX + name.upper() for name, setting in table.items() if setting.outside]
     for variable in environ:
         if variable.startswith(_PREFIX) and variable not in known:
-            logger.warning("%s is ignored: no setting; %s", variable, nearest(variable, known))
+            logger.warning(
+                "%s is ignored: no setting; %s", variable, nearest(variable, known),
+                extra=about(apart=variable),
+            )  # fmt: skip

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
+from aiopype.logs import FORMATS, LEVELS
 from aiopype.settings import values
 from aiopype.settings.lookup import REQUIRED, Found, Places, Setting, check, look_up
+from aiopype.settings.security import SecuritySettings
 
 __all__ = ["Settings"]
 
@@ -18,7 +20,7 @@ _IGNORED = ("VERSION",)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SecuritySettings):
     """The settings of one flow; the `Setting` beside each field says unit, default and reason.
 
     In the configuration object a setting is called as here in upper case (`BROKER`), in the
@@ -94,7 +96,7 @@ class Settings:
         int | None,
         Setting(
             reason="where a worker answers for health and metrics; 0 is nowhere, and without it "
-            "6066, or the next free one",
+            f"{values.WEB_PORT}, or the next free one",
             unit="port",
             read=values.port,
         ),
@@ -103,53 +105,48 @@ class Settings:
         str,
         Setting(
             reason="the address it answers on; 0.0.0.0 where others shall reach it",
-            unit="host",
+            unit="host | unix:PATH",
             read=values.text,
             default="127.0.0.1",
         ),
     ] = "127.0.0.1"
-    security_protocol: Annotated[
+    web_token: Annotated[
         str | None,
         Setting(
-            reason="how the brokers of a cluster are spoken to; in the clear without it",
-            unit=" | ".join(values.PROTOCOLS),
-            read=values.one_of(values.PROTOCOLS),
+            reason="without it nobody gets metrics, nor why a worker is not ready",
+            unit="text",
+            read=values.token,
+            secret=True,
         ),
-    ] = None
-    ssl_cafile: Annotated[
-        Path | None,
-        Setting(
-            reason="certificates of who signs the brokers'; those of the system without it",
-            unit="PEM file",
-            read=values.path,
-        ),
-    ] = None
-    ssl_certfile: Annotated[
-        Path | None,
-        Setting(
-            reason="this client's certificate, where brokers ask for one",
-            unit="PEM file",
-            read=values.path,
-        ),
-    ] = None
-    ssl_keyfile: Annotated[
-        Path | None,
-        Setting(reason="the key of ssl_certfile", unit="PEM file", read=values.path),
-    ] = None
-    sasl_mechanism: Annotated[
-        str | None,
-        Setting(
-            reason="how this client logs in",
-            unit=" | ".join(values.MECHANISMS),
-            read=values.one_of(values.MECHANISMS),
-        ),
-    ] = None
-    sasl_username: Annotated[
-        str | None, Setting(reason="who logs in", unit="text", read=values.text)
-    ] = None
-    sasl_password: Annotated[
-        str | None, Setting(reason="with what", unit="text", read=values.text, secret=True)
     ] = field(default=None, repr=False)
+    log_format: Annotated[
+        str,
+        Setting(
+            reason="the form of a log line: for people, or an object for what collects them",
+            unit=" | ".join(FORMATS),
+            read=values.one_of(FORMATS),
+            default=FORMATS[0],
+        ),
+    ] = FORMATS[0]
+    log_level: Annotated[
+        str,
+        Setting(
+            reason="what is logged: this level and those above it",
+            unit=" | ".join(LEVELS),
+            read=values.one_of(LEVELS),
+            default="INFO",
+        ),
+    ] = "INFO"
+    tracing: Annotated[
+        bool,
+        Setting(
+            reason="whether events are traced from source to last handler (OpenTelemetry; needs "
+            "the extra `tracing`)",
+            unit="true | false",
+            read=values.flag,
+            default=False,
+        ),
+    ] = False
     sentry_dsn: Annotated[
         str | None,
         Setting(
@@ -201,20 +198,6 @@ class Settings:
         ),
     ] = 180.0
 
-    def __post_init__(self) -> None:
-        """Refuse settings of TLS and SASL that do not fit together."""
-        values.check_security(
-            self.security_protocol,
-            {
-                "ssl_cafile": self.ssl_cafile,
-                "ssl_certfile": self.ssl_certfile,
-                "ssl_keyfile": self.ssl_keyfile,
-                "sasl_mechanism": self.sasl_mechanism,
-                "sasl_username": self.sasl_username,
-                "sasl_password": self.sasl_password,
-            },
-        )
-
     @property
     def group(self) -> str:
         """The flow's consumer group, and what its own topics begin with."""
@@ -222,9 +205,10 @@ class Settings:
 
     @classmethod
     def table(cls) -> dict[str, Setting]:
-        """Return how each setting is looked up, in the order of the fields."""
+        """Return how each setting is looked up; those of TLS and SASL are the last."""
         hints = get_type_hints(cls, include_extras=True)
-        return {f.name: get_args(hints[f.name])[-1] for f in fields(cls)}
+        names = sorted((f.name for f in fields(cls)), key=lambda n: n not in cls.__annotations__)
+        return {name: get_args(hints[name])[-1] for name in names}
 
     @classmethod
     def look_up(
@@ -270,6 +254,28 @@ class Settings:
         places = Places({}, None, environ, folder or Path.cwd())
         target: str | None = look_up({"flow": cls.table()["flow"]}, places)["flow"].value
         return target
+
+    @classmethod
+    def of_logs(
+        cls,
+        config: Any,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        folder: Path | None = None,
+        log_level: str | None = None,
+    ) -> tuple[str, str]:
+        """Return `log_format` and `log_level`, before anything else is looked at and logged.
+
+        Arguments:
+            log_level: what the command line said.
+
+        Raises:
+            ConfigurationError: one of them is no such word.
+        """
+        table = {name: cls.table()[name] for name in ("log_format", "log_level")}
+        given = {"log_level": (log_level, "command line")}
+        found = look_up(table, Places(given, config, environ, folder or Path.cwd()))
+        return found["log_format"].value, found["log_level"].value
 
     @classmethod
     def load(cls, config: Any, name: Any = None, **places: Any) -> Settings:

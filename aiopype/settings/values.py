@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from aiopype.errors import ConfigurationError
 
 __all__ = [
-    "MECHANISMS",
-    "PROTOCOLS",
     "addresses",
-    "check_security",
+    "flag",
     "flow_name",
     "manager_names",
     "namespace",
@@ -28,13 +26,11 @@ __all__ = [
     "seconds",
     "target",
     "text",
+    "token",
 ]
 
-#: Kafka's names for: as it is, encrypted, with a login, both.
-PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-
-#: Logins with a name and a password.
-MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+#: Where a worker answers that was told no port.
+WEB_PORT = 6066
 
 # Kafka's limit for a topic is 249; the flow's own topics are called
 # `<namespace>.<name>.<what for>`.
@@ -123,8 +119,24 @@ def text(value: Any, folder: Path) -> str:
     return value
 
 
+def token(value: Any, folder: Path) -> str:
+    """Read a token that is sent in an HTTP header; blanks around it, a file's last line, go."""
+    found = text(value, folder).strip()
+    if not re.fullmatch(r"[!-~]+", found):
+        raise ConfigurationError("a token is letters, digits and signs of ASCII, without blanks")
+    return found
+
+
 #: What is promised of events, the default first.
 GUARANTEES = ("exactly_once", "at_least_once")
+
+
+def flag(value: Any, folder: Path) -> bool:
+    """Read yes or no; in the environment it is text."""
+    found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
+    if found is None:
+        raise ConfigurationError(f"{value!r}: write true or false")
+    return found
 
 
 def one_of(words: tuple[str, ...]) -> Callable[[Any, Path], str]:
@@ -137,26 +149,3 @@ def one_of(words: tuple[str, ...]) -> Callable[[Any, Path], str]:
         return found[0]
 
     return read
-
-
-def check_security(protocol: str | None, others: Mapping[str, Any]) -> None:
-    """Refuse settings of TLS and SASL that do nothing, or that lack another.
-
-    Arguments:
-        protocol: the `security_protocol`.
-        others: `ssl_...` and `sasl_...`, by name.
-    """
-    given = {name for name, value in others.items() if value is not None}
-    for kind, what in (("ssl", "SSL or SASL_SSL"), ("sasl", "SASL_SSL or SASL_PLAINTEXT")):
-        idle = sorted(name for name in given if name.startswith(f"{kind}_"))
-        if idle and kind.upper() not in (protocol or "").split("_"):
-            raise ConfigurationError(
-                f"{', '.join(idle)} does nothing with security_protocol {protocol}; "
-                f"set it to {what}"
-            )
-    needed = [name for name in others if name.startswith("sasl_")]
-    missing = [name for name in needed if name not in given]
-    if protocol is not None and protocol.startswith("SASL") and missing:
-        raise ConfigurationError(f"security_protocol {protocol} needs {', '.join(missing)} as well")
-    if "ssl_keyfile" in given and "ssl_certfile" not in given:
-        raise ConfigurationError("ssl_keyfile is the key of ssl_certfile; set both")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from aiopype.errors import CircuitOpen
 from aiopype.sources.options import SourceOptions
+from aiopype.vitals import Vitals
 
 __all__ = ["Attempts"]
 
@@ -17,11 +18,14 @@ JITTER = 0.2
 class Attempts:
     """Counts the errors of an upstream in a row; keep one a source, over all its starts.
 
+    The attempts are counted in the source's vitals as well.
+
     When there are too many the circuit opens: the source is in quarantine. Then it is on trial: the
     next error opens the circuit again, and the next success closes it.
 
     Arguments:
         options: say how many are too many, and the delays.
+        vitals: the source's.
         jitter: returns a number between two; a random one.
 
     Attributes:
@@ -29,26 +33,44 @@ class Attempts:
     """
 
     def __init__(
-        self, options: SourceOptions, jitter: Callable[[float, float], float] = random.uniform
+        self,
+        options: SourceOptions,
+        vitals: Vitals,
+        jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._options = options
+        self._vitals = vitals
         self._jitter = jitter
         self.failures = 0
 
     def succeeded(self) -> None:
-        """Note that the upstream answered as it should."""
+        """Count an attempt at which the upstream answered as it should."""
+        self._vitals.succeeded()
         self.failures = 0
 
-    def failed(self, error: Exception, at_least_seconds: float = 0.0) -> float:
-        """Count an error; return the seconds until the next attempt.
+    def connected(self) -> None:
+        """Count a connection that was made; whether it is of use is not known yet."""
+        self._vitals.connected()
+
+    def recovered(self) -> None:
+        """Note that a connection, counted before, is of use: errors are in a row no more."""
+        self.failures = 0
+
+    def failed(
+        self, error: Exception, at_least_seconds: float = 0.0, *, is_expected: bool = False
+    ) -> float:
+        """Count an error, of an attempt or a connection; return the seconds until the next attempt.
 
         Arguments:
             error: what went wrong.
             at_least_seconds: what the upstream asked for, as with `Retry-After`.
+            is_expected: it is one only if there are more in a row: a connection that may end.
 
         Raises:
             CircuitOpen: that was one too many; from `error`. It knows `at_least_seconds`.
         """
+        if not is_expected:
+            self._vitals.failed(error)
         self.failures += 1
         if self.failures >= self._options.exception_threshold:
             circuit = CircuitOpen(

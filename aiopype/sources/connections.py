@@ -20,6 +20,7 @@ from aiohttp import WSMsgType
 from aiopype.clock import Clock
 from aiopype.errors import SourceError
 from aiopype.inputs import RawInput
+from aiopype.logs import about
 from aiopype.sources.feed_options import FeedOptions
 from aiopype.sources.http import retry_after
 
@@ -286,4 +287,4 @@ async def beside(name: str, *works: Coroutine[Any, Any, None]) -> AsyncIterator[
             task.cancel()
         for ended in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(ended, Exception):
-                logger.error("a task beside %s raised", name, exc_info=ended)
+                logger.error("a task beside %s raised", name, exc_info=ended, extra=about(name))

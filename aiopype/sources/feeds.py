@@ -33,6 +33,7 @@ from aiopype.sources.feed_events import (
 from aiopype.sources.feed_options import FeedOptions
 from aiopype.sources.gaps import Continuity
 from aiopype.sources.http import origin_url
+from aiopype.vitals import Vitals
 
 __all__ = ["Feed"]
 
@@ -64,7 +65,7 @@ class Feed(FeedEvents):
         self.expect_every = options.expect_every
         self.rate_limit = options.rate_limit
         self.websocket: Connection | None = None
-        self._attempts = Attempts(options)
+        self._attempts = Attempts(options, self.vitals)
         self._reason = ""
         self._shown = ""
         self._has_control = False  # whether each frame is looked at by `_is_control`
@@ -124,7 +125,10 @@ class Feed(FeedEvents):
         Raises:
             CircuitOpen: the server is to be left alone.
         """
-        return 0.0 if lost.was_healthy else self._attempts.failed(lost, lost.after_seconds)
+        if lost.was_healthy:
+            self.vitals.failed(lost)
+            return 0.0
+        return self._attempts.failed(lost, lost.after_seconds)
 
     # --- connections
 
@@ -156,6 +160,7 @@ class Feed(FeedEvents):
         self.websocket = connection
         try:
             greeting = await self._in_time(self._enter(connection))
+            self._attempts.connected()
             began = self.clock.monotonic()
             try:
                 async with beside(self.name, *self._watchers(connection)):
@@ -168,7 +173,7 @@ class Feed(FeedEvents):
                 raise
             finally:
                 if self._was_healthy(began):
-                    self._attempts.succeeded()
+                    self._attempts.recovered()
         finally:
             self.websocket = None
             await connection.close()
@@ -264,10 +269,12 @@ class Feed(FeedEvents):
         """Emit what the back-fill fetches; in the end the gap. Return whether it is filled."""
         options = self.options
         tries = Attempts(
-            msgspec.structs.replace(options, exception_threshold=options.backfill_attempts)
+            msgspec.structs.replace(options, exception_threshold=options.backfill_attempts),
+            Vitals(),  # of the source's own attempts none is a back-fill
         )
         while (error := await self._try_backfill()) is not None:
             what = f"{type(error).__name__}: {error}"
+            self.vitals.note(error)
             try:
                 delay = tries.failed(error)
             except CircuitOpen:

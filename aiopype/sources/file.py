@@ -110,7 +110,7 @@ class FileSource(Source):
         self.options = read_options(name, FileOptions, options)
         self.expect_every = self.options.expect_every
         self.rate_limit = self.options.rate_limit
-        self._attempts = Attempts(self.options)
+        self._attempts = Attempts(self.options, self.vitals)
         self._format = _format(name, self.path, self.options)
 
     async def start(self) -> None:

@@ -248,6 +248,7 @@ class PusherSource(Feed):
     def _delay_after(self, lost: ConnectionLost) -> float:
         code = lost.code or 0
         if REFUSED <= code < BUSY:
+            self.vitals.failed(lost)
             raise CircuitOpen(
                 f"the server refuses the connection as it is: {lost}; see to the key, the cluster "
                 "and the limits of the app"

@@ -69,7 +69,7 @@ class RestSource(RestHooks):
     ) -> None:
         super().__init__(name, handler, url, options)
         self._requests = Requests(name, self.options)
-        self._attempts = Attempts(self.options)
+        self._attempts = Attempts(self.options, self.vitals)
         self._poll: Poll | None = None
         self._unusable: Exception | None = None
         self._rejected = ""

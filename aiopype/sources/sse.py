@@ -101,7 +101,7 @@ class SSESource(Source):
         self.options = read_options(name, SSEOptions, options)
         self.expect_every = self.options.expect_every
         self.rate_limit = self.options.rate_limit
-        self._attempts = Attempts(self.options)
+        self._attempts = Attempts(self.options, self.vitals)
         self._shown = f"GET {origin_url(URL(url))}"
         self._was_refused = False
         self._retry_seconds: float | None = None
@@ -147,6 +147,7 @@ class SSESource(Source):
                 await self.pace()
                 try:
                     async with await self._ask(session) as response:
+                        self._attempts.connected()
                         if response.status == 204:
                             self.logger.info("%s: status 204, the stream is over", self._shown)
                             return
@@ -184,10 +185,10 @@ class SSESource(Source):
                     self.checkpoint(stream.last_id)
                 if stream.lines != lines:
                     self.heard()
-                    self._attempts.succeeded()
+                    self._attempts.recovered()
         finally:
             if self.clock.monotonic() - began >= self.options.healthy_seconds:
-                self._attempts.succeeded()
+                self._attempts.recovered()
             if stream.retry_seconds is not None:
                 self._retry_seconds = min(stream.retry_seconds, LONGEST_RETRY_SECONDS)
 
@@ -196,11 +197,12 @@ class SSESource(Source):
         self._was_refused = refused is not None and refused.status == 401
         after = 0.0 if refused is None else refused.after_seconds
         retry = self._retry_seconds
-        delay = self._attempts.failed(error, max(after, retry or 0.0))
-        is_first = self._attempts.failures == 1
+        is_first = self._attempts.failures == 0
+        is_end = is_first and isinstance(error, StreamEnded)
+        delay = self._attempts.failed(error, max(after, retry or 0.0), is_expected=is_end)
         if is_first and retry is not None:
             delay = max(after, retry)
-        level = logging.INFO if is_first and isinstance(error, StreamEnded) else logging.WARNING
+        level = logging.INFO if is_end else logging.WARNING
         self.logger.log(level, "%s: %s; again in %.1f s", self._shown, error, delay)
         await self.clock.sleep(delay)
 

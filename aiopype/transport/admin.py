@@ -13,6 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from mode import Service
 
 from aiopype.errors import BrokerError
+from aiopype.logs import about
 from aiopype.topics import (
     DEFAULT_PARTITIONS,
     LARGEST_BYTES,
@@ -20,7 +21,7 @@ from aiopype.topics import (
     Topic,
     TopicSpec,
 )
-from aiopype.transport import foreign_topics
+from aiopype.transport import diagnosis, foreign_topics
 from aiopype.transport.differences import differences
 
 __all__ = ["Admin"]
@@ -88,7 +89,8 @@ class Admin(Service):
                 await self.ensure(self._unresolved)
         except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
             raise BrokerError(
-                f"preparing the topics at {self._brokers}: {_text(error)}; "
+                await diagnosis.reason(self._brokers, self._security)
+                or f"preparing the topics at {self._brokers}: {_text(error)}; "
                 "look into the brokers' own logs"
             ) from error
 
@@ -103,11 +105,7 @@ class Admin(Service):
                 await client.start()
         except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
             await client.close()
-            raise BrokerError(
-                f"no Kafka broker answers at {self._brokers}: {_text(error)}; "
-                "start it, or correct AIOPYPE_BROKER or --broker"
-                + (", or the settings of TLS and SASL" if self._security else "")
-            ) from error
+            raise await diagnosis.unreachable(self._brokers, self._security, error) from error
         self._client = client
 
     async def on_stop(self) -> None:
@@ -190,7 +188,8 @@ class Admin(Service):
         for name, code, *text in answer.topic_errors:
             if code == 0:
                 count = specs[name].partitions or DEFAULT_PARTITIONS
-                logger.info("topic %s created with %d partitions", name, count)
+                told = "topic %s created with %d partitions"
+                logger.info(told, name, count, extra=about(topic=name))
             elif code != _ALREADY_THERE:
                 reason = text[0] if text and text[0] else kafka_errors.for_code(code).__name__
                 file = specs[name].file
@@ -236,6 +235,7 @@ class Admin(Service):
                 logger.warning(
                     "topic %s differs from %s and is left as it is: %s",
                     topic.name, topic.spec.file, differing,
+                    extra=about(topic=topic.name, apart=topic.name),
                 )  # fmt: skip
 
     async def _note_limits(self, topics: list[Topic]) -> None:
@@ -253,7 +253,8 @@ class Admin(Service):
         """
         found, refused = await self._describe_configs({t.name: t.spec.configs for t in topics})
         for name, reason in refused.items():
-            logger.warning("settings of topic %s cannot be compared: %s", name, reason)
+            text = "settings of topic %s cannot be compared: %s"
+            logger.warning(text, name, reason, extra=about(topic=name))
         return found
 
     async def _describe_configs(

@@ -11,6 +11,7 @@ from aiopype.event import Emitted, Record
 from aiopype.settlement import Attempt
 
 if TYPE_CHECKING:
+    from aiopype.tracing.spans import Trace
     from aiopype.transport.partition import Partition
 
 __all__ = ["Batch", "Delivery", "Feed"]
@@ -27,9 +28,11 @@ class Batch:
         emitted: what the handlers that have run emitted, dead letters, and the entries of `parked`.
         parked: events that go to the parking, with the index of their subscription.
         rest: records that were not handled in time; the next batch.
+        began: when its handling began, on the monotonic clock.
+        trace: its span; None where none of its events is traced.
     """
 
-    __slots__ = ("emitted", "parked", "partition", "position", "records", "rest")
+    __slots__ = ("began", "emitted", "parked", "partition", "position", "records", "rest", "trace")
 
     def __init__(
         self, partition: Partition, records: Sequence[Record], position: int | None
@@ -40,6 +43,8 @@ class Batch:
         self.emitted: list[Emitted] = []
         self.parked: list[tuple[int, Attempt]] = []
         self.rest: Batch | None = None
+        self.began = 0.0
+        self.trace: Trace | None = None
 
     def cut(self, count: int) -> None:
         """Keep the first `count` records; the others become `rest`."""

@@ -12,6 +12,8 @@ from aiopype.transport.settings import HEARTBEAT_SECONDS
 from aiopype.watchdog import Condition
 
 if TYPE_CHECKING:
+    from faust.types import TP
+
     from aiopype.transport.consumer import Consumer
 
 __all__ = ["condition_of"]
@@ -30,7 +32,13 @@ def condition_of(consumer: Consumer) -> Condition:
         for partition in consumer.partitions.values()
         if partition.busy_since is not None
     }
-    return Condition(busy, _fetches(consumer, client), _is_member(client), _is_connected(client))
+    return Condition(
+        busy=busy,
+        fetches=_fetches(consumer, client),
+        unready=_unready(consumer, client),
+        is_member=_is_member(client),
+        is_connected=_is_connected(client),
+    )
 
 
 def _fetches(consumer: Consumer, client: Any) -> dict[str, Hashable]:
@@ -45,12 +53,32 @@ def _fetches(consumer: Consumer, client: Any) -> dict[str, Hashable]:
     found: dict[str, Hashable] = {}
     for tp, partition in consumer.partitions.items():
         state = subscription.assignment.state_value(tp)
-        leader = client._client.cluster.leader_for_partition(tp)
-        connection = client._client._conns.get((leader, ConnectionGroup.DEFAULT))
-        is_led = connection is not None and connection.connected()
-        if partition.has_room and is_led and state is not None and not state.paused:
+        is_fetched = state is not None and not state.paused
+        if partition.has_room and is_fetched and _is_led(client, tp):
             found[repr(partition)] = (state.timestamp, state._position)
     return found
+
+
+def _unready(consumer: Consumer, client: Any) -> dict[str, str]:
+    """Return why partitions cannot be fetched; those of a manager that is down are not named."""
+    if not consumer.is_feeding:
+        return {}
+    found: dict[str, str] = {}
+    for tp, partition in consumer.partitions.items():
+        if partition.is_closed:
+            if not consumer.transport.is_stopped(partition):
+                found[repr(partition)] = "given up"
+        elif not partition.is_open:
+            found[repr(partition)] = "not open"
+        elif partition.has_room and not _is_led(client, tp):
+            found[repr(partition)] = "its leader is out of reach"
+    return found
+
+
+def _is_led(client: Any, tp: TP) -> bool:
+    leader = client._client.cluster.leader_for_partition(tp)
+    connection = client._client._conns.get((leader, ConnectionGroup.DEFAULT))
+    return connection is not None and bool(connection.connected())
 
 
 def _is_member(client: Any) -> bool:

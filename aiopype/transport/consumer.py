@@ -16,11 +16,13 @@ from mode import Service
 
 from aiopype.errors import DeliveryError, OwnershipLost
 from aiopype.execution import DaemonThreads
+from aiopype.logs import about
 from aiopype.transport.batches import Batch
 from aiopype.transport.heartbeat import ask_group
 from aiopype.transport.ledger import Ledger
 from aiopype.transport.loop_thread import LoopThread
 from aiopype.transport.partition import Partition
+from aiopype.transport.refusals import check_group
 from aiopype.transport.settings import DRAIN_SECONDS
 
 if TYPE_CHECKING:
@@ -74,8 +76,7 @@ class Consumer(driver.Consumer):
         subscription._fetch_count += 1
         try:
             while not (self.should_stop or fetcher.should_stop):
-                # Errors of the group are parked in the coordinator until somebody asks.
-                consumer._coordinator.check_errors()
+                check_group(consumer._coordinator, self.app.conf.id)
                 if not self.flow_active:
                     await self.wait(self.can_resume_flow.wait(), timeout=PAUSE_SECONDS)
                 elif not await self._fetch(consumer):
@@ -131,8 +132,9 @@ class Consumer(driver.Consumer):
             logger.error(
                 "%r has no offset %d: %s; it is read on from offset %d",
                 partition, position, why, begin,
+                extra=about(topic=tp.topic, partition=tp.partition, offset=begin, apart=tp),
             )  # fmt: skip
-            self.transport.progress.skipped(tp.topic, lost)
+            self.transport.progress.skipped(tp.topic, tp.partition, lost, begin)
             consumer.seek(tp, begin)
             partition.jump(begin)
 
@@ -185,6 +187,7 @@ class Consumer(driver.Consumer):
                         logger.warning(
                             "%r: the group says %s; this worker goes on at %d, before which all "
                             "is done", partition, committed, position,
+                            extra=about(topic=tp.topic, partition=tp.partition, offset=position),
                         )  # fmt: skip
                         self.ledger.done(tp.topic, tp.partition, position)
                 if position:
@@ -205,6 +208,12 @@ class Consumer(driver.Consumer):
         except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
             raise DeliveryError(f"asking for the group's position: {error!r}") from error
         return position
+
+    async def committed_offset(self, topic: str, partition: int) -> int | None:
+        """Return up to where the group says that a partition is handled; raises a KafkaError."""
+        consumer = self._thread._ensure_consumer()
+        committed: int | None = await consumer.committed(TopicPartition(topic, partition))
+        return committed
 
     async def check_ownership(self, partition: Partition) -> None:
         """Ask the group by a heartbeat whether the partition is still this worker's."""
@@ -310,6 +319,15 @@ class Consumer(driver.Consumer):
         return len(late)
 
     # --- Faust's own bookkeeping, which must not run beside ours
+
+    @Service.task
+    async def _heed_refusals(self) -> None:
+        # Faust fetches, where this is looked for too, from its first assignment on.
+        while not self.should_stop:
+            consumer = self._thread._consumer
+            if consumer is not None and consumer._coordinator is not None:
+                check_group(consumer._coordinator, self.app.conf.id)
+            await self.sleep(PAUSE_SECONDS)
 
     @Service.task
     async def _keep_committing(self) -> None:

@@ -11,12 +11,14 @@ from yarl import URL
 
 from aiopype.graph import Graph, Subscription, manager_of
 from aiopype.progress import Progress
+from aiopype.tracing import Traceable
 from aiopype.transport import consumer
 from aiopype.transport.batches import Delivery, Feed
 from aiopype.transport.ledger import Ledger
 from aiopype.transport.parked_topics import ParkedTopics
 from aiopype.transport.parking import Parking
 from aiopype.transport.partition import Partition
+from aiopype.transport.traced import Traced
 
 __all__ = ["Managers", "Transport"]
 
@@ -46,6 +48,7 @@ class Transport(driver.Transport):
         channels: the queue of each subscription's agent, by subscription.
         progress: how far the partitions are; hosting puts the flow's here.
         security: from `connection_options`; hosting puts the flow's here.
+        traced: has what makes spans, if anything does; hosting puts the flow's protocol here.
     """
 
     Consumer: ClassVar[type[Any]] = consumer.Consumer
@@ -65,6 +68,7 @@ class Transport(driver.Transport):
         self.channels: dict[Subscription, Any] = {}
         self.progress = Progress()
         self.security: Mapping[str, Any] = {}
+        self.traced: Traceable | None = None
         self._topics = {topic.name: topic for topic, _ in graph.subscribed()}
         self._graph = graph
         self._deliveries = deliveries
@@ -86,14 +90,19 @@ class Transport(driver.Transport):
             self._graph.subscriptions(topic),
             self._parked,
         )
-        return Partition(
+        delivery = self._deliveries[manager]
+        tracing = None if self.traced is None else self.traced.tracing
+        partition = Partition(
             topic,
             tp.partition,
             feed,
-            self._deliveries[manager],
+            delivery if tracing is None else Traced(delivery),
             parking,
             lambda error, what: self._managers.fail(manager, error, what),
+            self.progress,
         )
+        partition.tracing = tracing
+        return partition
 
     async def keep(self, partitions: Iterable[Partition]) -> None:
         """Let the deliveries let go of partitions that are not assigned any more."""

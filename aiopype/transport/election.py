@@ -17,6 +17,7 @@ from aiopype.ownership import Member, wish_topic
 from aiopype.transport.assignor import SourceAssignor
 from aiopype.transport.heartbeat import ask_group
 from aiopype.transport.producer import retrieve
+from aiopype.transport.refusals import refused_group
 from aiopype.transport.settings import REBALANCE_SECONDS, SESSION_SECONDS
 
 __all__ = ["Election"]
@@ -52,6 +53,9 @@ class Election(Service):
         on_assigned: called with the names of this worker's sources, also when they are the same.
         on_lost: called when this worker may not be the owner of any any more; with the reason.
         security: from `connection_options`.
+
+    Attributes:
+        rebalances: how often the group has spread the sources anew since this worker joined.
     """
 
     logger = logger
@@ -78,6 +82,7 @@ class Election(Service):
         self._on_lost = on_lost
         self._consumer: Any = None
         self._confirmed_at = self._member_since = 0.0
+        self.rebalances = 0
         self._asking: asyncio.Task[bool] | None = None
         self._is_member = False
         self._generation = -1
@@ -89,7 +94,11 @@ class Election(Service):
         return self._is_member
 
     async def on_start(self) -> None:
-        """Join the group."""
+        """Join the group.
+
+        Raises:
+            BrokerError: this client may not be a member.
+        """
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._brokers,
             group_id=self._topic,
@@ -101,7 +110,10 @@ class Election(Service):
             **self._security,
         )
         self._consumer.subscribe([self._topic], listener=_Listener(self))
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except kafka_errors.GroupAuthorizationFailedError as error:
+            raise refused_group(self._topic) from error
 
     @Service.task
     async def _poll(self) -> None:
@@ -110,6 +122,8 @@ class Election(Service):
         while not self.should_stop:
             try:
                 await self._consumer.getmany(timeout_ms=500)
+            except kafka_errors.GroupAuthorizationFailedError as error:
+                raise refused_group(self._topic) from error
             except kafka_errors.KafkaError as error:
                 if not error.retriable:
                     raise
@@ -231,4 +245,5 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._election.check_generation()
 
     async def on_partitions_assigned(self, _assigned: Iterable[TopicPartition]) -> None:
+        self._election.rebalances += 1
         self._election.take(self._election.assigned)

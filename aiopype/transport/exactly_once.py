@@ -89,7 +89,8 @@ class ExactlyOnce(Service):
             # fence its successor.
             await partition.check_ownership()
         self._discard(tp)
-        producer = self._connect(f"{self._group}/{tp.topic}/{tp.partition}")
+        name = f"{self._group}/{tp.topic}/{tp.partition}"
+        producer = self._connect(name)
         try:
             async with self._opening, asyncio.timeout(ATTEMPT_SECONDS):
                 await producer.start()
@@ -97,7 +98,7 @@ class ExactlyOnce(Service):
             self._close([producer])
             if not isinstance(error, FAILURES):
                 raise
-            raise translated(error, "opening a transactional producer") from error
+            raise translated(error, f"opening a transactional producer, {name}") from error
         self._doubtful.discard(tp)
         self._producers[tp] = producer
 
@@ -124,6 +125,7 @@ class ExactlyOnce(Service):
                     producer.create_batch,
                     partition.number,
                     partition.topic.partitions,
+                    traced=batch.trace is not None,
                 )
                 offsets = {}
                 if batch.position is not None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from aiopype.errors import BrokerError
+from aiopype.logs import about
 from aiopype.topics import Topic
 
 __all__ = ["find", "wait_for"]
@@ -57,7 +58,10 @@ async def wait_for(topics: Sequence[Topic], look: Look) -> None:
     while missing := _missing(topics, await look([topic.name for topic in topics])):
         for topic in missing:
             if topic not in told:
-                logger.info("waiting for topic %s, which %s reads", topic.name, topic.component)
+                logger.info(
+                    "waiting for topic %s, which %s reads", topic.name, topic.component,
+                    extra=about(topic.component, topic.name),
+                )  # fmt: skip
         told.update(missing)
         await asyncio.sleep(LOOK_SECONDS)
 

@@ -48,16 +48,26 @@ async def describe(admin: Any, name: str) -> Group:
             await asyncio.sleep(_AGAIN_SECONDS)
         else:
             _, _, state, _, _, members, *_ = answer
-            return Group(state in _SETTLED, tuple(_joined(*member[2:5]) for member in members))
+            return Group(state in _SETTLED, tuple(_joined(*member[:5]) for member in members))
 
 
-def _joined(host: str, metadata: bytes, assignment: bytes) -> Joined:
-    said = _user_data(ConsumerProtocolMemberMetadata, metadata)
-    return Joined(host.lstrip("/"), said, _user_data(ConsumerProtocolMemberAssignment, assignment))
+def _joined(name: str, client: str, host: str, metadata: bytes, assignment: bytes) -> Joined:
+    said = _decoded(ConsumerProtocolMemberMetadata, metadata)
+    given = _decoded(ConsumerProtocolMemberAssignment, assignment)
+    return Joined(
+        host.lstrip("/"),
+        said.user_data or b"" if said else b"",
+        given.user_data or b"" if given else b"",
+        client,
+        name,
+        tuple((topic, number) for topic, numbers in given.assignment for number in numbers)
+        if given
+        else (),
+    )
 
 
-def _user_data(kind: Any, raw: bytes) -> bytes:
+def _decoded(kind: Any, raw: bytes) -> Any:
     try:
-        return kind.decode(raw).user_data or b""
+        return kind.decode(raw)
     except ValueError:  # so aiokafka says that bytes are missing; a group may be anybody's
-        return b""
+        return None

@@ -167,8 +167,9 @@ class Intake:
         await self._filled.wait()
 
     def nudge(self) -> None:
-        """Have a part taken although there may be no event."""
-        self._add(_Together((), None, 0), 0, 0)
+        """Have one more part taken although there may be no event."""
+        if len(self._waiting) <= self._in_doubt:
+            self._add(_Together((), None, 0), 0, 0)
 
     def part(self) -> tuple[list[Emitted], bytes | None]:
         """Return the next events, and the position behind them; they are in doubt then.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from aiopype.progress import DeliveryProgress
 from aiopype.transport.settings import HEARTBEAT_SECONDS, SESSION_SECONDS
 
 if TYPE_CHECKING:
@@ -39,9 +41,13 @@ class Ledger:
 
     Faust's own is not used: it takes an event for done whose handler raised or was cancelled, and
     believes commits that were refused (docs/adr/0002).
+
+    Attributes:
+        committed, failed: how many commits there were that went well, and did not.
     """
 
     def __init__(self) -> None:
+        self.committed = self.failed = 0
         self._due: dict[TopicPartition, int] = {}
         self._under_way: set[TopicPartition] = set()
         self._changed = asyncio.Event()
@@ -86,9 +92,11 @@ class Ledger:
                 async with asyncio.timeout(ATTEMPT_SECONDS):
                     await consumer.commit({tp: OffsetAndMetadata(o, "") for tp, o in due.items()})
             except (kafka_errors.CommitFailedError, kafka_errors.IllegalStateError) as error:
+                self.failed += 1
                 logger.warning("%d offsets are not committed, others own them: %s", len(due), error)
                 return True
             except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+                self.failed += 1
                 self._is_unanswered = isinstance(
                     error, TimeoutError | kafka_errors.RequestTimedOutError
                 )
@@ -98,17 +106,27 @@ class Ledger:
                 return False
             finally:
                 self._under_way = set()
+            self.committed += 1
             return True
 
 
 class AtLeastOnce:
-    """Outputs first, acknowledged by all replicas; then the offset becomes due."""
+    """Outputs first, acknowledged by all replicas; then the offset becomes due.
+
+    Arguments:
+        producer: writes the outputs.
+        ledger: commits the offsets.
+        figures: learns how long it takes.
+    """
 
     trusts_memory = True
 
-    def __init__(self, producer: Producer, ledger: Ledger) -> None:
+    def __init__(
+        self, producer: Producer, ledger: Ledger, figures: DeliveryProgress | None = None
+    ) -> None:
         self._producer = producer
         self._ledger = ledger
+        self._figures = figures or DeliveryProgress()
 
     async def open(self, partition: Partition) -> None:
         """Nothing to do: no predecessor is fenced, what it still writes may come twice."""
@@ -120,7 +138,13 @@ class AtLeastOnce:
         """Make a batch durable; raises as `Delivery` says."""
         partition = batch.partition
         topic = partition.topic
-        await self._producer.send(batch.emitted, partition.number, topic.partitions)
+        began = monotonic()
+        is_traced = batch.trace is not None
+        await self._producer.send(
+            batch.emitted, partition.number, topic.partitions, traced=is_traced
+        )
+        if batch.emitted:
+            self._figures.seconds.add(monotonic() - began)
         # A partition that is closed may be another worker's by now.
         if batch.position is not None and not partition.is_closed:
             self._ledger.done(topic.name, partition.number, batch.position)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from aiopype.errors import DeliveryError, OutputRefused, SourceError, SourceFenced
 from aiopype.event import Emitted
-from aiopype.ownership import SourceState
+from aiopype.logs import about
+from aiopype.ownership import SourceState, Stopped
 from aiopype.transport.intake import Intake
 from aiopype.transport.outputs import pack, partition_of
 from aiopype.transport.owning import Owning
 from aiopype.transport.producer import TOO_LARGE
 from aiopype.transport.refusals import FAILURES, translated
 from aiopype.transport.transactions import ATTEMPT_SECONDS, TransactionalProducer
+
+if TYPE_CHECKING:
+    from aiopype.tracing.spans import Trace
 
 __all__ = ["SourceOutbox"]
 
@@ -55,6 +61,10 @@ class SourceOutbox(Intake):
 
     Attributes:
         epoch: how many owners the source has had; 0 before the first `open`.
+        written_at: when an event was last written, in seconds since 1970; None before the first.
+        stuck_since: since when owning the source, or writing what waits, has been tried in vain, on
+            the monotonic clock; None while nothing is to be done.
+        trouble: why the last such try was in vain.
     """
 
     def __init__(self, component: str, owning: Owning) -> None:
@@ -64,6 +74,10 @@ class SourceOutbox(Intake):
         self._owning = owning
         self._producer: TransactionalProducer | None = None
         self.epoch = 0
+        self.written_at: float | None = None
+        self.stuck_since: float | None = None
+        self.trouble = ""
+        self._stopped: Stopped | None = None
         self._run = ""
         self._is_new = False
         self._obeyed = (False, 0)
@@ -75,6 +89,13 @@ class SourceOutbox(Intake):
         """Say in the source's state what of the wishes is done, for those who wait for it."""
         if self._obeyed != (is_paused, restart):
             self._obeyed = (is_paused, restart)
+            if self._run:
+                self.nudge()
+
+    def tell(self, stopped: Stopped | None) -> None:
+        """Say in the source's state whether it runs, for those who look at it from outside."""
+        if self._stopped != stopped:
+            self._stopped = stopped
             if self._run:
                 self.nudge()
 
@@ -93,14 +114,38 @@ class SourceOutbox(Intake):
             StateCorrupt: what is stored of the source cannot be read.
             SourceFenced: another flow of the same name has the same source.
         """
+        self._try()
+        self._producer = await self._owned()
+        if self.is_empty:
+            self.stuck_since = None
+        is_new, self._is_new = self._is_new, False
+        if is_new:
+            logger.info(
+                "source %s is this worker's, epoch %d, position %.100s",
+                self._component, self.epoch, (self.position or b"none").decode(errors="replace"),
+                extra=about(self._component),
+            )  # fmt: skip
+        return is_new
+
+    async def say(self) -> None:
+        """Write the source's state alone, of a source whose events are refused; these wait on.
+
+        Raises:
+            OwnershipLost, DeliveryError, StateCorrupt, SourceFenced: as `open`.
+        """
+        await self._commit(await self._owned(), (), self._durable)
+
+    async def _owned(self) -> TransactionalProducer:
+        """Fence every other owner; return what to write with."""
         owning, source = self._owning, self._component
+        name = f"{owning.group}.src.{source}"
         await owning.confirm(source)
         try:
             async with owning.opening, asyncio.timeout(ATTEMPT_SECONDS):
-                producer = await owning.connect(f"{owning.group}.src.{source}")
+                producer = await owning.connect(name)
                 await producer.start()
         except FAILURES as error:
-            raise translated(error, "opening a transactional producer") from error
+            raise translated(error, f"opening a transactional producer, {name}") from error
         # Who was frozen and lost the source meanwhile must not write that it is the owner.
         await owning.confirm(source)
         state = await owning.states.read(source)
@@ -113,14 +158,7 @@ class SourceOutbox(Intake):
         else:
             self._begin(state)
             await self._commit(producer, (), self.position)
-        self._producer = producer
-        is_new, self._is_new = self._is_new, False
-        if is_new:
-            logger.info(
-                "source %s is this worker's, epoch %d, position %.100s",
-                source, self.epoch, (self.position or b"none").decode(errors="replace"),
-            )  # fmt: skip
-        return is_new
+        return producer
 
     def _begin(self, state: SourceState | None) -> None:
         if self._run:
@@ -131,6 +169,7 @@ class SourceOutbox(Intake):
             logger.warning(
                 "%d events of source %s are dropped: another owner has written meanwhile",
                 self.count, self._component,
+                extra=about(self._component),
             )  # fmt: skip
         self.begin(None if state is None else state.raw_position)
         self._is_new = True
@@ -175,6 +214,7 @@ class SourceOutbox(Intake):
         while True:
             if not self._is_new:  # else it is still to write that it has begun anew, and to say so
                 await self.filled()
+            self._try()
             try:
                 if self._producer is None and await self.open():
                     raise SourceError(
@@ -188,7 +228,9 @@ class SourceOutbox(Intake):
                 raise
             except DeliveryError as error:
                 self.discard()
-                logger.warning("events of %s wait: %s", self._component, error)
+                self.trouble = str(error)
+                about_it = about(self._component)
+                logger.warning("events of %s wait: %s", self._component, error, extra=about_it)
                 # Not all sources of a worker at the same moment.
                 await asyncio.sleep(RETRY_SECONDS * random.uniform(1, 2))  # noqa: S311
 
@@ -198,6 +240,11 @@ class SourceOutbox(Intake):
         assert self._producer is not None
         await self._commit(self._producer, *self.part())
         self.settle()
+        self.stuck_since = None
+
+    def _try(self) -> None:
+        if self.stuck_since is None:
+            self.stuck_since = time.monotonic()
 
     async def _commit(
         self, producer: TransactionalProducer, events: Sequence[Emitted], position: bytes | None
@@ -210,18 +257,34 @@ class SourceOutbox(Intake):
         owning = self._owning
         self._number += 1
         record = self._record(position)
+        trace = self._trace(events)
+        if trace is not None:
+            events = trace.stamp(events)
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 await owning.limits.prepare()
-                packed = pack([*events, record], producer.create_batch, self._home, None)
-                await producer.commit(packed, owning.group, {})
+                packed = pack(
+                    [*events, record],
+                    producer.create_batch,
+                    self._home,
+                    None,
+                    traced=trace is not None,
+                )
+                with trace or contextlib.nullcontext():
+                    await producer.commit(packed, owning.group, {})
         except FAILURES as error:
             if isinstance(error, TOO_LARGE) and owning.limits.look_again(events):
                 raise DeliveryError(f"the limits of topics have changed: {error!r}") from error
             raise translated(error, "writing events") from error
+        if events:
+            self.written_at = time.time()
         for item in packed:
             if item.topic != owning.states.topic.name:
                 owning.progress.emitted(item.topic, item.batch.record_count())
+
+    def _trace(self, events: Sequence[Emitted]) -> Trace | None:
+        tracing = None if self._owning.traced is None else self._owning.traced.tracing
+        return tracing.of_source(self._component, len(events)) if tracing and events else None
 
     def _record(self, position: bytes | None) -> Emitted:
         now = int(time.time() * 1000)
@@ -236,5 +299,6 @@ class SourceOutbox(Intake):
             at_ms=now,
             is_paused=is_paused,
             restart=restart,
+            stopped=self._stopped,
         )
         return (self._owning.states.topic, self._name_key, state.encode(), now, False)

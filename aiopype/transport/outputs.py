@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, cast
 
 from aiokafka.partitioner import murmur2
 
-from aiopype.event import Emitted
+from aiopype.event import Emitted, headers_of, stamped
 from aiopype.topics import RECORD_BYTES, Topic
 
-__all__ = ["BATCH_BYTES", "Packed", "of_foreign", "pack", "partition_of"]
+__all__ = ["BATCH_BYTES", "Packed", "of_foreign", "pack", "partition_of", "restamped"]
 
 #: Size of a record batch: large enough that a fetched megabyte is four requests, small enough for
 #: a broker's default limit of 1 MiB a batch.
@@ -46,6 +46,8 @@ def pack(
     create_batch: Callable[[], Any],
     partition: int,
     partitions: int | None,
+    *,
+    traced: bool = False,
 ) -> list[Packed]:
     """Pack events into record batches of their partitions; each partition keeps their order.
 
@@ -54,6 +56,7 @@ def pack(
         create_batch: makes an empty batch of the producer that will send it.
         partition, partitions: the number, and the count in its topic, of the partition whose
             records emitted them; None where they come from a source.
+        traced: whether there may be events that are written with headers.
 
     An event that kept its key stays in the partition of that number where both topics have as many
     (which is where the key's hash would put it, unless somebody chose another: then that choice
@@ -81,12 +84,12 @@ def pack(
             place = (topic.name, target)
             packing = packings.get(place)
             if packing is None:
-                packing = packings[place] = _Packing(topic, target, create_batch())
+                packing = packings[place] = _Packing(topic, target, create_batch(), traced)
                 packed.append(packing)
             append, count = packing.append, packing.count
         if append(count, timestamp, key, value, _NO_HEADERS) is None:
             packing.count = count
-            packing = packings[topic.name, target] = _Packing(topic, target, create_batch())
+            packing = packings[topic.name, target] = _Packing(topic, target, create_batch(), traced)
             packed.append(packing)
             append, count = packing.append, 0
             append(0, timestamp, key, value, _NO_HEADERS)
@@ -110,6 +113,14 @@ def of_foreign(emitted: Iterable[Emitted], now_ms: int) -> list[Emitted]:
     ]
 
 
+def restamped(emitted: Iterable[Emitted], like: Iterable[Emitted]) -> list[Emitted]:
+    """Return events as they are, each with the trace of its like."""
+    return [
+        (*event[:3], stamped(event[3], other[3]), event[4])
+        for event, other in zip(emitted, like, strict=True)
+    ]
+
+
 class _Packing:
     """A record batch that is being filled; records go straight into aiokafka's own builder.
 
@@ -118,12 +129,13 @@ class _Packing:
 
     __slots__ = ("append", "batch", "count", "partition", "topic")
 
-    def __init__(self, topic: Topic, partition: int, batch: Any) -> None:
+    def __init__(self, topic: Topic, partition: int, batch: Any, traced: bool) -> None:
         self.topic = topic
         self.partition = partition
         self.batch = batch
         self.count = 0
-        self.append = _append_to(batch._builder, topic)
+        append = _append_to(batch._builder, topic)
+        self.append = _with_headers(append, topic) if traced else append
 
     def closed(self) -> Packed:
         self.batch._relative_offset = self.count
@@ -142,8 +154,27 @@ def _append_to(builder: Any, topic: Topic) -> Callable[..., Any]:
     ) -> Any:
         # The broker measures its limit at the whole batch.
         adds = len(key or b"") + len(value or b"") + VARINTS_BYTES
+        adds += _size(headers) if headers else 0
         if number and builder.size() + adds > limit:
             return None
         return builder.append(number, timestamp, key, value, headers)
 
     return append
+
+
+def _with_headers(append: Callable[..., Any], topic: Topic) -> Callable[..., Any]:
+    """Return what adds a record with the headers of its trace, where its topic takes it so."""
+
+    def append_traced(
+        number: int, timestamp: int, key: bytes | None, value: bytes | None, none: list[Any]
+    ) -> Any:
+        headers = headers_of(timestamp)
+        if headers and len(key or b"") + len(value or b"") + _size(headers) > topic.largest:
+            headers = none
+        return append(number, timestamp, key, value, headers)
+
+    return append_traced
+
+
+def _size(headers: list[tuple[str, bytes]]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers)

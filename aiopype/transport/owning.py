@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiopype.progress import Progress
+from aiopype.tracing import Traceable
 from aiopype.transport.limits import Limits
 from aiopype.transport.source_states import SourceStates
 from aiopype.transport.transactions import TransactionalProducer
@@ -29,6 +30,7 @@ class Owning:
         states: reads where sources are.
         limits: makes sure that the topics written to exist, and knows what they take.
         progress: counts what was written.
+        traced: has what makes spans, if anything does.
         opening, writing: how many may do so at once. Those that wait collect more for their next
             transaction; all at once would be too late, throw their producers away, and make more
             work for brokers that have too much.
@@ -41,5 +43,6 @@ class Owning:
     states: SourceStates
     limits: Limits
     progress: Progress
+    traced: Traceable | None = None
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(OPENING))
     writing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITING))

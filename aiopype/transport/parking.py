@@ -12,6 +12,7 @@ import msgspec
 
 from aiopype.event import Emitted
 from aiopype.graph import Subscription
+from aiopype.logs import about
 from aiopype.settlement import Attempt
 from aiopype.topics import Topic
 
@@ -101,6 +102,11 @@ class Parking:
         """Whether too many wait for more of the partition to be fetched."""
         return self.count >= ROOM_EVENTS or self._bytes >= ROOM_BYTES
 
+    @property
+    def counts(self) -> list[int]:
+        """How many events of each subscription wait."""
+        return [sum(map(len, lanes.values())) for lanes in self._lanes]
+
     def keys(self, index: int) -> Collection[bytes]:
         """Return the keys whose events wait for the subscription with this index."""
         lanes = self._lanes[index]
@@ -152,7 +158,7 @@ class Parking:
         entry = _Entry(
             self._names[index],
             ParkedRecord(
-                record.offset, record.timestamp, record.key, record.value,
+                record.offset, int(record.timestamp), record.key, record.value,
                 tuple(getattr(record, "headers", ())),
             ),
             attempt.tries, attempt.first_failed, attempt.due,
@@ -219,6 +225,10 @@ class Parking:
             logger.error(
                 "%s[%d] has events that nobody can handle, and keeps them: %s",
                 self.topic.name, self._partition, ", ".join(sorted(self.unknown)),
+                extra=about(
+                    topic=self.topic.name, partition=self._partition,
+                    apart=(self.topic.name, self._partition),
+                ),
             )  # fmt: skip
 
     def _attempts(self, found: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[int, Attempt]]:

@@ -6,16 +6,24 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from aiopype.errors import BrokerError, DeliveryError, OutputRefused, OwnershipLost
 from aiopype.execution import Outcome, run_batch
+from aiopype.graph import Subscription, manager_of
+from aiopype.logs import about
+from aiopype.progress import Progress
 from aiopype.settlement import Attempt, Origin, Patience, Settled, settle
 from aiopype.topics import Topic
+from aiopype.transport import traced
 from aiopype.transport.batches import Batch, Delivery, Feed
-from aiopype.transport.outputs import of_foreign
+from aiopype.transport.outputs import of_foreign, restamped
 from aiopype.transport.parking import Parking
+from aiopype.transport.results import Results
+
+if TYPE_CHECKING:
+    from aiopype.tracing.spans import Tracing
 
 __all__ = ["Partition"]
 
@@ -43,10 +51,14 @@ class Partition:
         parking: the events that wait, with the topic's subscriptions in order; their agents share
             each batch.
         fail: called with what and why when an output is refused for good.
+        progress: knows how far it is, and counts what its handlers did.
 
     Attributes:
         idle: set while no batch is in work.
+        tracing: makes the spans of its batches; None without the setting.
     """
+
+    tracing: Tracing | None = None
 
     def __init__(
         self,
@@ -56,6 +68,7 @@ class Partition:
         delivery: Delivery,
         parking: Parking,
         fail: Callable[[Exception, str], None],
+        progress: Progress,
     ) -> None:
         self.topic = topic
         self.number = number
@@ -68,7 +81,10 @@ class Partition:
         self._feed = feed
         self._delivery = delivery
         self._fail = fail
+        self._progress = progress
+        self._results = Results(progress, self.subscriptions)
         self._origin = Origin(topic.name, number)
+        self._about = about(manager_of(topic.component), topic.name, number)
         self._patience = Patience()
         self._delivering = asyncio.Lock()
         self._work: Batch | None = None
@@ -90,6 +106,11 @@ class Partition:
         return self._hand is None and self._is_open and not self.parking.is_full
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is ready for batches; not so until who had it before is fenced."""
+        return self._is_open
+
+    @property
     def is_closed(self) -> bool:
         """Whether it was given up, or its manager stopped."""
         return self._closed
@@ -99,6 +120,11 @@ class Partition:
         """When the batch in work began, on the monotonic clock; None without one."""
         since = [s for s in (self._working_since, self._trying_since) if s is not None]
         return min(since, default=None)
+
+    @property
+    def parked(self) -> Iterator[tuple[Subscription, int]]:
+        """How many events of each subscription wait to be tried again."""
+        return zip(self.subscriptions, self.parking.counts, strict=True)
 
     async def check_ownership(self) -> None:
         """Ask the group whether this partition is still this worker's; raises as `Feed` says."""
@@ -114,6 +140,8 @@ class Partition:
         """Take no more, and forget what is under way: nothing of it will be committed."""
         self._closed = True
         self._is_open = False
+        if self._work is not None and self._work.trace is not None:
+            self._work.trace.end(OwnershipLost(f"{self} was given up"))
         self._work = self._hand = None
         self._note_idle()
         for task in (self._opening, self._trying):
@@ -138,7 +166,7 @@ class Partition:
                 self._position = await self._feed.go_on(self, position, self._position)
                 break
             except OwnershipLost as error:
-                logger.warning("%r is lost: %s", self, error)
+                logger.warning("%r is lost: %s", self, error, extra=self._about)
                 self.close()
                 return
             except OutputRefused as error:
@@ -146,7 +174,8 @@ class Partition:
                 return
             except (DeliveryError, BrokerError) as error:
                 delay = self._next_delay()
-                logger.warning("%r is not open yet, again in %.1f s: %s", self, delay, error)
+                text = "%r is not open yet, again in %.1f s: %s"
+                logger.warning(text, self, delay, error, extra=self._about)
                 await asyncio.sleep(delay)
         self._opening = None
         self._is_open = True
@@ -159,7 +188,8 @@ class Partition:
         self._work = self._hand = None
         self._note_idle()
         delay = self._next_delay()
-        logger.warning("%r: %s; %d events are handled again in %.1f s", self, error, count, delay)
+        text = "%r: %s; %d events are handled again in %.1f s"
+        logger.warning(text, self, error, count, delay, extra=self._about)
 
         async def later() -> None:
             await asyncio.sleep(delay)
@@ -189,6 +219,8 @@ class Partition:
 
     def take(self, batch: Batch) -> None:
         """Take a batch that was fetched; only when there is room."""
+        if self._work is None:
+            self._note_oldest(batch)
         if self._work is None and self._feed.is_feeding:
             self._begin(batch)
         else:
@@ -206,7 +238,7 @@ class Partition:
         if batch is not self._work:
             return  # revoked while it waited for its agent
         try:
-            await self._run(batch, index)
+            await traced.within(batch, self._run(batch, index))
         except asyncio.CancelledError:
             self.close()
             raise
@@ -218,14 +250,18 @@ class Partition:
             seconds=BATCH_SECONDS if index == 0 else float("inf"),
             held=self.parking.keys(index),
         )
+        self._results.handled(index, outcome)
         if batch is not self._work:
             return  # revoked while it was handled
         batch.cut(outcome.handled)
         batch.emitted += outcome.emitted
         if outcome.failures:
+            if batch.trace is not None:
+                batch.trace.fail(outcome.failures)
             settled = await self._settle(outcome, self._patience, lambda: batch is self._work)
             if batch is not self._work:
                 return
+            self._results.settled(index, settled, len(settled.waiting))
             batch.emitted += settled.emitted
             batch.parked += [(index, attempt) for attempt in settled.waiting]
         if index + 1 < len(self.subscriptions):
@@ -271,11 +307,15 @@ class Partition:
             if not still_wanted():
                 return False
             if self.topic.foreign is not None:
-                batch.emitted = of_foreign(batch.emitted, int(time.time() * 1000))
+                before = batch.emitted
+                batch.emitted = of_foreign(before, int(time.time() * 1000))
+                if batch.trace is not None:
+                    batch.emitted = restamped(batch.emitted, before)
             try:
                 await self._delivery.deliver(batch)
             except OwnershipLost as error:
-                logger.warning("%r is lost, its batch is dropped uncommitted: %s", self, error)
+                text = "%r is lost, its batch is dropped uncommitted: %s"
+                logger.warning(text, self, error, extra=self._about)
                 self.close()
             except OutputRefused as error:
                 self._stop(error, f"an output of {self} cannot be written: {error}")
@@ -291,6 +331,9 @@ class Partition:
     def _begin(self, batch: Batch) -> None:
         self._work = batch
         self._note_idle()
+        if self.tracing is not None:
+            traced.begin(batch, self.tracing)
+        batch.began = time.monotonic()
         self._feed.give(batch, 0)
 
     def _advance(self, batch: Batch) -> None:
@@ -300,6 +343,8 @@ class Partition:
         if batch.rest is None:
             self._hand = None
         self._work = None
+        if following is not None:
+            self._note_oldest(following)
         if following is not None and self._feed.is_feeding:
             self._begin(following)
         else:
@@ -308,6 +353,9 @@ class Partition:
         if batch.parked:
             self._plan()
         self._feed.wake()
+
+    def _note_oldest(self, batch: Batch) -> None:
+        self._progress.waits(self.topic.name, self.number, batch.records[0].timestamp)
 
     def _note_idle(self) -> None:
         self._working_since = None if self._work is None else time.monotonic()
@@ -348,8 +396,19 @@ class Partition:
 
     async def _run_due(self, index: int, attempts: Sequence[Attempt]) -> None:
         batch = Batch(self, [attempt.record for attempt in attempts], None)
+        if self.tracing is not None:
+            traced.begin(batch, self.tracing)
+        try:
+            await traced.within(batch, self._try(batch, index, attempts))
+        finally:
+            if batch.trace is not None:
+                batch.trace.end()
+
+    async def _try(self, batch: Batch, index: int, attempts: Sequence[Attempt]) -> None:
         outcome = await self._handle(index, batch, seconds=float("inf"))
+        self._results.handled(index, outcome, attempts)
         settled = await self._settle(outcome, None, lambda: self._is_open, attempts)
+        self._results.settled(index, settled)
         batch.emitted = outcome.emitted + settled.emitted
         batch.emitted += self.parking.changes(index, attempts, settled.waiting)
         if await self._deliver(batch, lambda: self._is_open):

@@ -86,13 +86,18 @@ class Producer(Service):
             await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
 
     async def send(
-        self, emitted: Sequence[Emitted], partition: int, partitions: int | None = None
+        self,
+        emitted: Sequence[Emitted],
+        partition: int,
+        partitions: int | None = None,
+        *,
+        traced: bool = False,
     ) -> None:
         """Write events and wait until all of them are acknowledged by all replicas.
 
         Arguments:
             emitted: the events.
-            partition, partitions: as for `pack`.
+            partition, partitions, traced: as for `pack`.
 
         Raises:
             OutputRefused: the broker will never take one of them, for example as too large.
@@ -105,7 +110,7 @@ class Producer(Service):
             async with asyncio.timeout(SEND_SECONDS):
                 await self._limits.prepare()
                 producer = await self._open()
-                packed = pack(emitted, producer.create_batch, partition, partitions)
+                packed = pack(emitted, producer.create_batch, partition, partitions, traced=traced)
                 await write(producer, packed)
             for item in packed:
                 self._progress.emitted(item.topic, item.batch.record_count())

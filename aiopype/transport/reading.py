@@ -14,16 +14,19 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from aiopype.errors import BrokerError
+from aiopype.transport.diagnosis import unreachable
 from aiopype.transport.groups import describe
 from aiopype.transport.stored import Group, Outgoing, Stored
+from aiopype.transport.survey import Survey
 
 __all__ = ["Reader", "Writer"]
 
 #: For reaching the brokers, and for each of their answers; also how long reading may stand still.
 ANSWER_SECONDS = 20.0
 
-#: For one look at what has been fetched.
-_POLL_SECONDS = 0.5
+#: For one look at what has been fetched. Behind the last record there may be a marker of a
+#: transaction, which wakes nobody.
+_POLL_SECONDS = 0.1
 
 #: Records taken at once: those of a fetch are in memory anyhow.
 _RECORDS = 500
@@ -61,12 +64,27 @@ class Reader:
     async def __aenter__(self) -> Self:
         client = AIOKafkaAdminClient(bootstrap_servers=self._brokers, **self._security)
         self._open.push_async_callback(client.close)
-        await _connect(client, self._brokers, self._open)
+        try:
+            await _connect(client, self._brokers, self._security, self._open)
+            await self._reach(client)
+        except asyncio.CancelledError:
+            await self._open.aclose()
+            raise
         self._admin = client
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
+
+    async def _reach(self, client: Any) -> None:
+        # So far the configured addresses have answered; from here on it is those that the brokers
+        # give themselves. Of no topic: nothing is told, and nothing created.
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await client.describe_topics([])
+        except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+            await self._open.aclose()
+            raise await unreachable(self._brokers, self._security, error) from error
 
     async def partitions(self, topics: Iterable[str]) -> dict[str, int]:
         """Return the number of partitions of those topics that exist."""
@@ -170,6 +188,10 @@ class Reader:
         async with _asking(f"asking for the members of group {name}"):
             return await describe(self._admin, name)
 
+    def survey(self) -> Survey:
+        """Return what asks how far topics go, over the same connections."""
+        return Survey(self._admin._client, self._brokers)
+
     async def _places(self, topics: Iterable[str]) -> list[TopicPartition]:
         known = await self.partitions(topics)
         return [TopicPartition(name, n) for name, count in known.items() for n in range(count)]
@@ -183,7 +205,7 @@ class Reader:
             **self._security,
         )
         opened.push_async_callback(consumer.stop)
-        await _connect(consumer, self._brokers, opened)
+        await _connect(consumer, self._brokers, self._security, opened)
         return consumer
 
 
@@ -211,7 +233,7 @@ class Writer:
             **self._security,
         )
         self._open.push_async_callback(self._producer.stop)
-        await _connect(self._producer, self._brokers, self._open)
+        await _connect(self._producer, self._brokers, self._security, self._open)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -233,6 +255,7 @@ class Writer:
                     record.key,
                     record.partition,
                     record.timestamp,
+                    list(record.headers),
                 )
                 for record in records
             ]
@@ -266,16 +289,18 @@ def _stored(record: Any) -> Stored:
     return Stored(*(getattr(record, name) for name in Stored._fields))
 
 
-async def _connect(client: Any, brokers: str, opened: contextlib.AsyncExitStack) -> None:
+async def _connect(
+    client: Any,
+    brokers: str,
+    security: Mapping[str, Any],
+    opened: contextlib.AsyncExitStack,
+) -> None:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await client.start()
     except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
         await opened.aclose()
-        raise BrokerError(
-            f"no Kafka broker answers at {brokers}: {_text(error)}; start it, or correct "
-            "AIOPYPE_BROKER or --broker, or the settings of TLS and SASL"
-        ) from error
+        raise await unreachable(brokers, security, error) from error
 
 
 @contextlib.asynccontextmanager

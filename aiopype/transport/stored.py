@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Group", "Joined", "Outgoing", "Stored"]
+__all__ = ["Extent", "Group", "Joined", "Outgoing", "Span", "Stored"]
 
 
 class Stored(NamedTuple):
@@ -35,6 +35,7 @@ class Outgoing(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Joined(NamedTuple):
@@ -44,11 +45,17 @@ class Joined(NamedTuple):
         host: the address it is connected from.
         said: what it said of itself when it joined: its metadata's user data.
         given: what it was given: its assignment's user data; empty while that is being decided.
+        client: what its client calls itself.
+        id: what the group calls it.
+        partitions: those that it was given, by topic and number.
     """
 
     host: str
     said: bytes
     given: bytes
+    client: str = ""
+    id: str = ""
+    partitions: tuple[tuple[str, int], ...] = ()
 
 
 class Group(NamedTuple):
@@ -60,3 +67,24 @@ class Group(NamedTuple):
 
     is_settled: bool
     members: tuple[Joined, ...]
+
+
+class Span(NamedTuple):
+    """Offsets of a partition, the last one excluded."""
+
+    begin: int
+    end: int
+
+
+class Extent(NamedTuple):
+    """From where to where a partition goes.
+
+    Attributes:
+        begin: its first offset.
+        end: behind its last one, for readers of committed records.
+        high: behind its last one, with those of transactions that have not ended.
+    """
+
+    begin: int
+    end: int
+    high: int

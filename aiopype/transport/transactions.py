@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import count
+from time import monotonic
 from typing import Any, NamedTuple
 
 from aiokafka import errors as kafka_errors
@@ -21,6 +22,7 @@ from aiokafka.protocol.transaction import (
 )
 from aiokafka.structs import TopicPartition
 
+from aiopype.progress import DeliveryProgress
 from aiopype.transport.outputs import BATCH_BYTES, Packed
 
 __all__ = ["ATTEMPT_SECONDS", "TRANSACTION_SECONDS", "TransactionalProducer", "new_client"]
@@ -88,6 +90,7 @@ class TransactionalProducer:
         transactional_id: whoever starts with the same one fences this producer.
         security: from `connection_options`.
         client: a connected one to share with others; it is not closed here.
+        figures: counts the transactions.
     """
 
     def __init__(
@@ -96,7 +99,9 @@ class TransactionalProducer:
         transactional_id: str,
         security: Mapping[str, Any] | None = None,
         client: AIOKafkaClient | None = None,
+        figures: DeliveryProgress | None = None,
     ) -> None:
+        self._figures = figures or DeliveryProgress()
         self._is_shared = client is not None
         self._client = client or new_client(brokers, security)
         self._identity = _Identity(transactional_id, -1, -1)
@@ -137,6 +142,21 @@ class TransactionalProducer:
         Raises:
             KafkaError: it is not durable, or not known to be; use this producer no more.
         """
+        began = monotonic()
+        try:
+            await self._commit(packed, group, offsets)
+        except kafka_errors.ProducerFenced:
+            self._figures.fenced += 1
+            raise
+        except BaseException:
+            self._figures.aborted += 1  # by the next producer of the id, or by the broker
+            raise
+        self._figures.committed += 1
+        self._figures.seconds.add(monotonic() - began)
+
+    async def _commit(
+        self, packed: Sequence[Packed], group: str, offsets: Mapping[TopicPartition, int]
+    ) -> None:
         # The broker asks the coordinator about the first batch of each partition and about the
         # offsets (KIP-890). While the coordinator adds something, or has two such questions about
         # one transaction, the answer is NOT_ENOUGH_REPLICAS; so these are steps, one by one.

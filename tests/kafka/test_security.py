@@ -1,18 +1,22 @@
-"""A flow against a broker that asks for TLS and a login."""
+"""A flow, and the commands that look at it, against a broker that asks who is there."""
 
 from __future__ import annotations
 
+import json
 import signal
-import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from aiopype import broker
-from aiopype.broker import properties
+from aiopype.settings import Settings
+from aiopype.transport.reading import Reader
+from aiopype.transport.security import connection_options
+
+from .secured_kafka import SecuredKafka, token
 
 pytestmark = pytest.mark.kafka
 
@@ -31,7 +35,7 @@ PROGRAM = """
             print("took", n)
 
     class Line(Manager):
-        name = "secure"
+        name = "{name}"
 
         def __init__(self, handler):
             super().__init__(handler)
@@ -41,7 +45,8 @@ PROGRAM = """
             self.step.on("done", self.step.take)
 
     class Config:
-        FLOWS = ["secure"]
+        FLOWS = ["{name}"]
+        NAME = "{name}"
 
     dataflow = AsyncFlow(Config())
 
@@ -49,99 +54,175 @@ PROGRAM = """
         dataflow.start()
 """
 
-LISTENER = """
-listeners=PLAINTEXT://127.0.0.1:{{port}},CONTROLLER://127.0.0.1:{{controller_port}},\
-SASL_SSL://127.0.0.1:{port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},SASL_SSL://127.0.0.1:{port}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl_ssl.plain.sasl.jaas.config=\
-org.apache.kafka.common.security.plain.PlainLoginModule required user_me="secret";
-ssl.keystore.type=PEM
-ssl.keystore.location={pem}
+#: How the commands are run.
+COMMANDS = (
+    ("errors", "list"),
+    ("sources", "list"),
+    ("status", "--json"),
+)
+
+
+async def look(environ: dict[str, str]) -> dict[str, int]:
+    """Connect as the commands do, and ask for something."""
+    config = SimpleNamespace(FLOWS=["any"], NAME="any")
+    settings = Settings.load(config, environ=environ)
+    assert settings.broker is not None
+    async with Reader(settings.broker, security=connection_options(settings)) as reader:
+        return await reader.partitions(["no-such-topic"])
+
+
+def with_token(secured: SecuredKafka, file: Path, listener: str) -> dict[str, str]:
+    return secured.environ(listener, sasl_mechanism="OAUTHBEARER", sasl_token_file=str(file))
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "token"
+    file.write_text(token() + "\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("listener", "mechanism"),
+    [
+        ("LOGIN", "PLAIN"),
+        ("LOGIN", "SCRAM-SHA-256"),
+        ("LOGIN", "SCRAM-SHA-512"),
+        ("TLSLOGIN", "PLAIN"),
+        ("TLSLOGIN", "SCRAM-SHA-512"),
+    ],
+)
+async def test_a_password_is_taken(secured: SecuredKafka, listener: str, mechanism: str) -> None:
+    assert await look(secured.login(listener, mechanism)) == {}
+
+
+@pytest.mark.parametrize("listener", ["LOGIN", "TLSLOGIN"])
+async def test_a_token_is_taken(secured: SecuredKafka, token_file: Path, listener: str) -> None:
+    assert await look(with_token(secured, token_file, listener)) == {}
+
+
+async def test_a_token_of_an_endpoint_is_taken(secured: SecuredKafka) -> None:
+    async def give(_: web.Request) -> web.Response:
+        return web.json_response({"access_token": token(), "expires_in": 3600})
+
+    app = web.Application()
+    app.router.add_post("/token", give)
+    async with TestServer(app) as server:
+        assert (
+            await look(
+                secured.environ(
+                    "LOGIN",
+                    sasl_mechanism="OAUTHBEARER",
+                    sasl_token_url=str(server.make_url("/token")),
+                    sasl_username="client",
+                    sasl_password="secret",
+                )
+            )
+            == {}
+        )
+
+
+async def test_tls_without_a_login_is_taken(secured: SecuredKafka) -> None:
+    assert await look(secured.environ("TLS")) == {}
+
+
+def of_client(secured: SecuredKafka) -> dict[str, str]:
+    files = {"ssl_certfile": str(secured.certfile), "ssl_keyfile": str(secured.keyfile)}
+    return secured.environ("MUTUAL", **files)
+
+
+async def test_a_certificate_of_the_client_is_taken(secured: SecuredKafka) -> None:
+    assert await look(of_client(secured)) == {}
+
+
+def test_a_flow_runs_with_each_and_its_commands_too(
+    secured: SecuredKafka, start: Any, wait_until: Any, token_file: Path
+) -> None:
+    ways = {
+        "by_login": secured.login("TLSLOGIN", "SCRAM-SHA-512"),
+        "by_certificate": of_client(secured),
+        "by_token": with_token(secured, token_file, "LOGIN"),
+    }
+    programs = [
+        start(PROGRAM.format(name=name), file=f"{name}.py", **environ)
+        for name, environ in ways.items()
+    ]
+    for program in programs:
+        wait_until(lambda: "took 7" in program.text, seconds=60, what=program)  # noqa: B023
+        program.send(signal.SIGTERM)
+    assert [program.wait(30) for program in programs] == [0, 0, 0]
+    asked = [
+        start("", command=("-m", "aiopype", *command, "by_login.py"), **ways["by_login"])
+        for command in COMMANDS
+    ]
+    errors, sources, status = asked
+    assert [process.wait(60) for process in (errors, sources)] == [0, 0]
+    status.wait(60)  # which says by its status that no worker runs
+    assert "no dead letters" in errors.text
+    assert "by_login.source" in sources.text
+    assert "by_login.source" in status.text
+
+
+TICKER = """
+    import asyncio
+    from aiopype import AsyncFlow, Manager, Processor, Source
+
+    class Numbers(Source):
+        async def start(self):
+            for number in range((self.position or 0) + 1, 801):
+                self.checkpoint(number)
+                await self.emit_async("number", number)
+                await asyncio.sleep(0.01)
+            await self.flush()
+            print("all are out", flush=True)
+
+    class Step(Processor):
+        def handle(self, n):
+            self.emit("done", n)
+            if n == 800:
+                print("all are through", flush=True)
+
+    class Line(Manager):
+        name = "ticker"
+
+        def __init__(self, handler):
+            super().__init__(handler)
+            self.source = Numbers(self.build_processor_name("source"), handler)
+            self.step = Step(self.build_processor_name("step"), handler)
+            self.source.on("number", self.step.handle)
+            self.step.on("done", self.step.idle)
+
+    Step.idle = lambda self, n: None
+
+    class Config:
+        FLOWS = ["ticker"]
+        NAME = "ticker"
+
+    dataflow = AsyncFlow(Config())
 """
 
 
-class Secure(NamedTuple):
-    """A listener and who signed its certificate."""
-
-    address: str
-    cafile: Path
-
-
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
-    folder = tmp_path_factory.mktemp("secure")
-    key, certificate, pem = (folder / name for name in ("key.pem", "cert.pem", "both.pem"))
-    command = [
-        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
-        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-        "-keyout", str(key), "-out", str(certificate),
-    ]  # fmt: skip
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    pem.write_text(key.read_text() + certificate.read_text())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    plain = [
-        line for line in properties._PROPERTIES.splitlines()
-        if not line.startswith(("listeners=", "advertised.", "listener.security."))
-    ]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        text = "\n".join(plain) + LISTENER.format(port=port, pem=pem)
-        patch.setattr(properties, "_PROPERTIES", text)
-        with broker.running(folder / "kafka"):
-            yield Secure(f"127.0.0.1:{port}", certificate)
-
-
-def environ(secure: Secure, **others: str) -> dict[str, str]:
-    return {
-        "AIOPYPE_BROKER": secure.address,
-        "AIOPYPE_SECURITY_PROTOCOL": "SASL_SSL",
-        "AIOPYPE_SSL_CAFILE": str(secure.cafile),
-        "AIOPYPE_SASL_MECHANISM": "PLAIN",
-        "AIOPYPE_SASL_USERNAME": "me",
-        "AIOPYPE_SASL_PASSWORD": "secret",
-    } | others
-
-
-def test_a_flow_runs_over_tls_with_a_login(secure: Secure, start: Any, wait_until: Any) -> None:
-    program = start(PROGRAM, **environ(secure))
-    wait_until(lambda: "took 7" in program.text, what="the event is handled")
+@pytest.mark.long
+async def test_nothing_is_lost_or_repeated_when_tokens_expire(
+    secured: SecuredKafka, start: Any, wait_until: Any, tmp_path: Path, records: Any
+) -> None:
+    (tmp_path / "login.py").write_text(
+        "import json\nfrom time import time\nfrom base64 import urlsafe_b64encode as b\n"
+        "def short():\n"
+        "    now = time()\n"
+        "    claims = {'sub': 'me', 'iat': now - 1, 'exp': now + 3}\n"
+        "    parts = [b(json.dumps(p).encode()).decode().rstrip('=')\n"
+        "             for p in ({'alg': 'none'}, claims)]\n"
+        "    return '.'.join(parts) + '.'\n"
+    )
+    program = start(
+        TICKER,
+        command=("-m", "aiopype", "run", "program.py"),
+        **secured.environ("LOGIN", sasl_mechanism="OAUTHBEARER", sasl_token_provider="login:short"),
+    )
+    wait_until(lambda: "all are through" in program.text, seconds=90, what=program)
+    assert "closed" in program.text  # brokers have ended connections whose token had expired
     program.send(signal.SIGTERM)
-    assert program.wait(15) == 0
-
-
-def test_a_wrong_password_ends_the_worker_and_is_not_shown(secure: Secure, start: Any) -> None:
-    program = start(
-        PROGRAM,
-        command=("-m", "aiopype", "run", "program.py"),
-        **environ(secure, AIOPYPE_SASL_PASSWORD="mistaken"),
-    )
-    assert program.wait(30) == 1
-    assert f"no Kafka broker answers at {secure.address}" in program.text
-    assert "or the settings of TLS and SASL" in program.text
-    assert "mistaken" not in program.text
-
-
-def test_a_broker_that_is_not_trusted_ends_the_worker(secure: Secure, start: Any) -> None:
-    program = start(
-        PROGRAM,
-        command=("-m", "aiopype", "run", "program.py"),
-        **environ(secure, AIOPYPE_SSL_CAFILE=""),
-    )
-    assert program.wait(30) == 1
-    assert f"no Kafka broker answers at {secure.address}" in program.text
-
-
-def test_tls_is_not_for_the_embedded_broker(secure: Secure, start: Any) -> None:
-    program = start(
-        PROGRAM,
-        command=("-m", "aiopype", "run", "program.py"),
-        **environ(secure, AIOPYPE_BROKER=""),
-    )
-    assert program.wait(30) == 1
-    assert "Error: security_protocol SASL_SSL is for a cluster, and none is set" in program.text
+    assert program.wait(30) == 0
+    found = await records(secured.addresses["PLAINTEXT"], "ticker.step.done")
+    assert sorted(json.loads(record.value)[0] for record in found) == list(range(1, 801))

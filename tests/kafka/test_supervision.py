@@ -185,20 +185,3 @@ def test_a_web_port_that_was_given_and_is_taken_ends_the_worker(kafka: str, star
         assert worker.wait(30) == 1
     assert f"cannot listen on 127.0.0.1:{port}" in worker.text
     assert "set AIOPYPE_WEB_PORT" in worker.text
-
-
-def test_workers_under_one_command_answer_each_on_a_port_of_its_own(
-    kafka: str, start: Any, wait_until: Callable[..., None]
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port = int(one.getsockname()[1])
-    workers = start(
-        PROGRAM,
-        command=("-m", "aiopype", "run", "program.py", "--workers", "2", "--broker", kafka,
-                 "--web-port", str(port)),
-        NAME="4",
-    )  # fmt: skip
-    for each in (port, port + 1):
-        wait_until(lambda each=each: ready(each)[0] == 200, what=workers)
-    workers.send(signal.SIGTERM)
-    assert workers.wait(20) == 0

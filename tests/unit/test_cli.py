@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from aiopype import AsyncFlow, Flow, cli
+from aiopype import AsyncFlow, Flow, cli, fleet
 from aiopype import broker as embedded
 from aiopype.errors import BrokerError, TargetError
 from aiopype.playback import Replay
@@ -45,7 +45,7 @@ def target(monkeypatch):
 def level(monkeypatch):
     """The levels at which logging was set up."""
     levels = []
-    monkeypatch.setattr(cli.logs, "set_up", lambda level, process="": levels.append(level))
+    monkeypatch.setattr(cli.logs, "set_up", lambda form, level, **_: levels.append(level))
     return levels
 
 
@@ -97,11 +97,14 @@ def test_run_hands_the_broker_on(aiopype, target, started):
     assert started == [(flow, {"broker": "a:1,b:2", "web_port": None})]
 
 
-@pytest.mark.parametrize(
-    ("port", "ports"), [(None, []), (0, ["--web-port", "0"]), (7000, ["--web-port", "7002"])]
-)
-def test_several_workers_have_web_ports_of_their_own(port, ports):
-    assert cli._own(3, port) == ["--worker-number", "3", *ports]
+def test_run_hands_the_place_of_one_of_several_workers_on(aiopype, target, started, monkeypatch):
+    monkeypatch.setattr(cli, "stop_with_parent", lambda stop: None)
+    flow = target(AsyncFlow(object(), "quotes"))
+
+    aiopype("run", "quotes.py", "--worker-number", "2", "--web-host", "unix:two")
+
+    assert flow.web_host == "unix:two"
+    assert len(started) == 1
 
 
 def test_run_hands_the_web_port_on(aiopype, target, started):
@@ -214,22 +217,23 @@ def test_several_workers_play_the_same_recording(aiopype, monkeypatch, tmp_path)
     RecordingWriter(recording, "cli_replayed", 0.0).close()
     ran = []
 
-    async def run_workers(commands, *, may_end):
-        ran.append((commands, may_end))
+    async def run_all(command, count, settings, *, may_end):
+        ran.append((command, count, settings, may_end))
         return 0
 
-    monkeypatch.setattr(cli, "run_workers", run_workers)
+    monkeypatch.setattr(fleet, "run_all", run_all)
     result = aiopype(
         "run", str(file), "--broker", "k:1", "--workers", "2", "--web-port", "0",
         "--replay", str(recording), "--speed", "max", "--as", "two",
     )  # fmt: skip
 
     assert result.exit_code == 0, result.output
-    ((commands, may_end),) = ran
-    assert may_end
-    for number, command in enumerate(commands, 1):
-        assert command[-4:] == ["--worker-number", str(number), "--web-port", "0"]
-        assert command[-10:-4] == ["--replay", str(recording), "--speed", "0.0", "--as", "two"]
+    ((command, count, settings, may_end),) = ran
+    assert command == [
+        "-m", "aiopype", "run", str(file), "--broker", "k:1",
+        "--replay", str(recording), "--speed", "0.0", "--as", "two",
+    ]  # fmt: skip
+    assert (count, settings.web_port, may_end) == (2, 0, True)
 
 
 def test_several_workers_that_cannot_play_a_recording_are_not_started(
@@ -276,6 +280,39 @@ def test_run_logs_from_the_given_level_on(aiopype, target, started, level, given
     aiopype("run", *given, "quotes.py")
 
     assert level == [set_up]
+
+
+def test_the_level_of_the_environment_is_taken_where_none_is_given(
+    aiopype, target, started, level, monkeypatch
+):
+    monkeypatch.setenv("AIOPYPE_LOG_LEVEL", "error")
+    target(Flow(object(), "quotes"))
+
+    aiopype("run", "quotes.py")
+    aiopype("run", "--log-level", "debug", "quotes.py")
+
+    assert level == ["ERROR", "DEBUG"]
+
+
+def test_the_flow_gets_the_level_and_the_number_of_its_worker(aiopype, target, started, level):
+    flow = target(Flow(object(), "quotes"))
+
+    aiopype("run", "--log-level", "debug", "quotes.py")
+
+    assert (flow.log_level, flow.worker_number) == ("DEBUG", None)
+
+
+def test_where_programs_read_the_log_a_commands_error_is_a_line_of_it(aiopype, monkeypatch, caplog):
+    def load(target):
+        raise TargetError("no such flow")
+
+    monkeypatch.setattr(cli, "load_flow", load)
+    monkeypatch.setattr(cli.logs, "are_for_programs", lambda: True)
+
+    result = aiopype("run", "quotes.py")
+
+    assert (result.exit_code, result.output) == (1, "")
+    assert caplog.messages == ["the command ends: no such flow"]
 
 
 @pytest.mark.parametrize("command", ["run", "graph"])
@@ -399,6 +436,7 @@ def quotes(tmp_path, monkeypatch):
         "    FLOWS = ['cli_config']\n"
         "    BROKER = 'b:2'\n"
         "    RAVEN_DSN = 'https://key@sentry/1'\n"
+        "    WEB_TOKEN = 'sesame'\n"
         "dataflow = AsyncFlow(Config())\n"
     )
     return tmp_path
@@ -413,7 +451,9 @@ def test_config_prints_each_setting_with_its_value_and_origin(aiopype, quotes):
     assert lines["flow"] == [str(quotes / "cli_config.py"), "command line"]
     assert lines["namespace"][1] == f"[tool.aiopype] namespace in {quotes / 'pyproject.toml'}"
     assert lines["sentry_dsn"] == ["****", "Config.RAVEN_DSN in cli_config.py"]
+    assert lines["web_token"] == ["****", "Config.WEB_TOKEN in cli_config.py"]
     assert "key@" not in result.output
+    assert "sesame" not in result.output
 
 
 def test_config_takes_the_flow_of_the_project(aiopype, quotes):

@@ -530,6 +530,15 @@ def test_a_worker_that_was_asked_to_stop_ends_well_whatever_is_down(worker, pipe
     assert worker.made[0].pipelines.supervisor.failures
 
 
+def test_a_worker_gets_the_web_host_of_the_command_line(worker, pipeline):
+    flow = AsyncFlow(config(pipeline(), BROKER="configured:1", WEB_HOST="0.0.0.0"))
+    flow.web_host = "unix:socket"
+
+    flow.start()
+
+    assert worker.made[0].settings.web_host == "unix:socket"
+
+
 def test_a_worker_gets_the_web_port_of_the_command_line(worker, pipeline):
     AsyncFlow(config(pipeline(), BROKER="configured:1", WEB_PORT=7000)).start(web_port=0)
 

@@ -81,6 +81,13 @@ def test_a_check_that_raises_is_a_problem_and_the_others_are_asked(health, caplo
     assert "the check of bad raised" in caplog.text
 
 
+def test_it_names_its_checks_failing_or_not(health):
+    health.add("broker", lambda: Problem("no broker answers"))
+    health.add("group", lambda: None)
+
+    assert health.checks == ("broker", "group")
+
+
 def test_details_stand_in_the_report(health):
     health.detail("managers", lambda: {"a": 1})
 

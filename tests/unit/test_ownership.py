@@ -9,6 +9,7 @@ from aiopype.errors import StateCorrupt
 from aiopype.ownership import (
     Member,
     SourceState,
+    Stopped,
     Wish,
     is_meant,
     spread,
@@ -101,6 +102,19 @@ def test_a_state_written_before_there_were_wishes_in_it_is_read(state):
     )
 
     assert SourceState.decode("m.s", raw).encode() == state().encode()
+
+
+def test_that_a_source_does_not_run_is_read_as_it_was_written(state):
+    stopped = Stopped(state="quarantined", since_ms=5, reason="it broke", again_ms=9)
+
+    assert SourceState.decode("m.s", state(stopped=stopped).encode()).stopped == stopped
+
+
+def test_of_a_state_that_says_nothing_of_it_the_source_runs(state):
+    raw = state().encode().replace(b',"stopped":null', b"")
+
+    assert b"stopped" not in raw
+    assert SourceState.decode("m.s", raw).stopped is None
 
 
 @pytest.mark.parametrize("raw", [*DAMAGED, b'{"v":1}'])

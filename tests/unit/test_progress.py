@@ -108,6 +108,58 @@ def test_a_revoked_partition_leaves_no_figures_but_the_counts(progress):
     assert (progress.topics["t"].handled, progress.topics["t"].lag) == (4, None)
 
 
+def test_what_was_deleted_before_it_was_handled_is_no_lag(progress):
+    progress.assign("t", 0)
+    progress.fetched("t", 0, position=0, end=100)
+
+    progress.skipped("t", 0, 40, 40)
+    progress.skipped("t", 1, 2, 2)
+
+    assert (progress.topics["t"].skipped, progress.topics["t"].lag) == (42, 60)
+
+
+def test_a_partition_that_is_assigned_already_stays_as_it_is(progress):
+    progress.assign("t", 0)
+    progress.fetched("t", 0, position=3, end=9)
+
+    progress.assign("t", 0)
+
+    assert progress.topics["t"].lag == 6
+
+
+def test_the_first_event_that_waits_is_that_of_its_partition(progress):
+    progress.assign("t", 0)
+    progress.fetched("t", 0, position=3, end=9)
+
+    progress.waits("t", 0, 2_000)
+    progress.waits("t", 0, -1)
+    progress.waits("t", 1, 5_000)
+
+    assert progress.topics["t"].partitions[0].lag_seconds(10.0) == 8
+
+
+def test_an_end_that_is_not_told_leaves_the_last_one(progress):
+    progress.assign("t", 0)
+    progress.fetched("t", 0, position=3, end=9)
+    progress.fetched("t", 0, position=3, end=None)
+
+    assert progress.topics["t"].lag == 6
+
+
+def test_partitions_that_were_not_heard_of_for_long_are_known():
+    now = [10.0]
+    progress = Progress(clock=lambda: now[0])
+    for partition in range(3):
+        progress.assign("t", partition)
+    progress.fetched("t", 0, position=3, end=9)
+    now[0] = 14.0
+    progress.fetched("t", 1, position=3, end=9)
+    progress.fetched("t", 2, position=None, end=9)
+    now[0] = 16.0
+
+    assert [(topic, number) for topic, number, _ in progress.unheard(5)] == [("t", 0), ("t", 2)]
+
+
 def test_a_partition_that_comes_back_begins_anew(progress):
     progress.assign("t", 0)
     progress.fetched("t", 0, position=3, end=9)
@@ -144,7 +196,7 @@ class FakeDelivery:
 def batch(record):
     partition = SimpleNamespace(topic=SimpleNamespace(name="t"), number=2)
     records = [record(offset=4, timestamp=8_000), record(offset=5, timestamp=9_000)]
-    return SimpleNamespace(partition=partition, records=records, position=7)
+    return SimpleNamespace(partition=partition, records=records, position=7, began=0.0)
 
 
 async def test_all_else_of_a_delivery_that_is_counted_is_its_own():
@@ -170,6 +222,8 @@ async def test_a_batch_is_counted_when_it_is_durable(progress, batch):
 
     topic = progress.topics["t"]
     assert (topic.handled, topic.age_seconds, topic.partitions[2].position) == (2, 1.0, 7)
+    assert (topic.ages.count, topic.ages.sum) == (2, 3)
+    assert (topic.batch_events.sum, topic.batch_seconds.count) == (2, 1)
 
 
 async def test_a_batch_that_could_not_be_made_durable_is_not_counted(progress, batch):

@@ -116,6 +116,27 @@ def test_port_and_host_come_from_the_environment_too():
     assert (found.web_port, found.web_host) == (7000, "0.0.0.0")
 
 
+def test_without_a_token_there_is_none_and_one_that_is_set_is_not_shown():
+    found = load(environ={"AIOPYPE_WEB_TOKEN": "sesame"})
+
+    assert load().web_token is None
+    assert found.web_token == "sesame"
+    assert "sesame" not in repr(found)
+    assert Settings.table()["web_token"].secret
+
+
+def test_a_token_is_taken_without_the_line_end_of_its_file():
+    assert load(WEB_TOKEN=" c2VzYW1l+/=-._~\n").web_token == "c2VzYW1l+/=-._~"
+
+
+@pytest.mark.parametrize("token", ["two words", "s\xe9same", "\n", "a\nb", 5, b"sesame"])
+def test_a_token_that_no_header_takes_is_refused_and_not_shown(token):
+    with pytest.raises(ConfigurationError, match=r"is no text|a token is") as refused:
+        load(WEB_TOKEN=token)
+
+    assert str(token).strip() == "" or str(token) not in str(refused.value)
+
+
 # --- broker
 
 
@@ -227,6 +248,10 @@ def test_a_secret_is_not_in_what_settings_show_of_themselves():
 # --- TLS and SASL
 
 LOGIN = {"SASL_MECHANISM": "plain", "SASL_USERNAME": "me", "SASL_PASSWORD": "secret"}
+WHO = {"SASL_USERNAME": "me", "SASL_PASSWORD": "secret"}
+TOKEN = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "OAUTHBEARER"}
+FILE = {"SASL_TOKEN_FILE": "token"}
+URL = {"SASL_TOKEN_URL": "https://idp/token"}
 
 
 def test_without_a_protocol_the_brokers_are_spoken_to_in_the_clear():
@@ -241,6 +266,10 @@ def test_without_a_protocol_the_brokers_are_spoken_to_in_the_clear():
         {"SECURITY_PROTOCOL": "SSL", "SSL_CERTFILE": "c.pem", "SSL_KEYFILE": "k.pem"},
         {"SECURITY_PROTOCOL": "SASL_PLAINTEXT", **LOGIN},
         {"SECURITY_PROTOCOL": "SASL_SSL", "SSL_CAFILE": "ca.pem", **LOGIN},
+        {**TOKEN, **FILE, "SASL_EXTENSIONS": "logicalCluster=lkc-1"},
+        {**TOKEN, "SASL_TOKEN_PROVIDER": "module:function"},
+        {**TOKEN, **URL, **WHO},
+        {**TOKEN, **URL, **WHO, "SASL_TOKEN_SCOPE": "kafka", "SSL_CAFILE": "ca.pem"},
     ],
 )
 def test_settings_of_tls_and_sasl_that_fit_together(config):
@@ -257,6 +286,23 @@ def test_settings_of_tls_and_sasl_that_fit_together(config):
         ({"SECURITY_PROTOCOL": "SASL_SSL", "SASL_USERNAME": "me"}, "needs sasl_mechanism, sasl_p"),
         ({**LOGIN, "SASL_MECHANISM": "GSSAPI"}, "'GSSAPI': write one of PLAIN, SCRAM-SHA-256, "),
         ({"SECURITY_PROTOCOL": "SSL", "SSL_KEYFILE": "k"}, "is the key of ssl_certfile; set both"),
+        (TOKEN, "where its token is from; set one of sasl_token_file, sasl_token_provider, sasl_t"),
+        ({**TOKEN, **FILE, **URL}, "set one of .*, not sasl_token_file and sasl_token_url"),
+        ({**TOKEN, **FILE, **WHO}, "sasl_password, sasl_username does nothing with sasl_mechanism"),
+        ({**TOKEN, **FILE, "SASL_TOKEN_SCOPE": "a"}, "sasl_token_scope does nothing with .*_file"),
+        ({**TOKEN, **URL}, "OAUTHBEARER and sasl_token_url needs sasl_username, sasl_password as"),
+        (
+            {"SECURITY_PROTOCOL": "SASL_SSL", **LOGIN, **FILE},
+            "sasl_token_file does nothing with .*N",
+        ),
+        (
+            {"SASL_TOKEN_PROVIDER": "module"},
+            "SASL_TOKEN_PROVIDER: function 'module': write module:f",
+        ),
+        ({"SASL_TOKEN_URL": "ftp://a/b"}, "URL 'ftp://a/b': write https://host/path"),
+        ({"SASL_TOKEN_URL": "https://[a"}, "write https://host/path"),
+        ({"SASL_EXTENSIONS": "a=b,c"}, "extension 'c': write name=value,..."),
+        ({"SASL_EXTENSIONS": "auth=b"}, "extension 'auth=b': write name=value"),
     ],
 )
 def test_settings_of_tls_and_sasl_that_do_not_fit_are_refused(config, why):
@@ -266,6 +312,13 @@ def test_settings_of_tls_and_sasl_that_do_not_fit_are_refused(config, why):
 
 def test_a_password_is_not_in_what_settings_show_of_themselves():
     assert "secret" not in repr(load(SECURITY_PROTOCOL="SASL_PLAINTEXT", **LOGIN))
+
+
+def test_a_login_inside_an_address_is_refused_and_not_shown():
+    with pytest.raises(ConfigurationError, match="a login inside the URL is not taken") as caught:
+        load(SASL_TOKEN_URL="https://me:hidden@idp/token")
+
+    assert "hidden" not in str(caught.value)
 
 
 # --- the flow that commands take
@@ -320,3 +373,44 @@ def test_a_limit_of_the_watchdog_is_a_number_of_seconds(given, seconds):
 def test_a_limit_that_is_no_number_of_seconds_is_refused(given):
     with pytest.raises(ConfigurationError, match="number of seconds"):
         load(WATCHDOG_LOOP_SECONDS=given)
+
+
+# --- the log
+
+
+def test_the_log_is_text_from_info_on():
+    assert (load().log_format, load().log_level) == ("text", "INFO")
+
+
+def test_the_log_is_said_in_whatever_case():
+    settings = load(environ={"AIOPYPE_LOG_FORMAT": "JSON", "AIOPYPE_LOG_LEVEL": "debug"})
+
+    assert (settings.log_format, settings.log_level) == ("json", "DEBUG")
+
+
+@pytest.mark.parametrize("config", [{"LOG_FORMAT": "xml"}, {"LOG_LEVEL": "loud"}])
+def test_another_word_for_the_log_is_refused(config):
+    with pytest.raises(ConfigurationError, match="write one of"):
+        load(**config)
+
+
+def test_what_is_said_of_the_log_is_found_before_all_else_is_checked(folder):
+    config = SimpleNamespace(LOG_FORMAT="json", NO_SETTING=1)
+    environ = {"AIOPYPE_LOG_LEVEL": "WARNING"}
+
+    assert Settings.of_logs(config, environ=environ) == ("json", "WARNING")
+    assert Settings.of_logs(config, environ=environ, log_level="error") == ("json", "ERROR")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("true", True), ("0", False), ("False", False), ("1", True), ("", False)]
+)
+def test_tracing_is_said_in_words_or_numbers(said, meant):
+    assert load(environ={"AIOPYPE_TRACING": said}).tracing is meant
+
+
+def test_tracing_is_off_and_nothing_else_than_yes_or_no():
+    assert load().tracing is False
+    assert load(TRACING=True).tracing is True
+    with pytest.raises(ConfigurationError, match="write true or false"):
+        load(TRACING="maybe")

@@ -149,6 +149,15 @@ async def emit_and_wait(source, way):
     await asyncio.get_running_loop().create_future()
 
 
+async def test_a_start_is_no_sign_of_life(feed, running, clock):
+    await clock.advance(3)
+
+    await running()
+
+    assert feed.heard_at is None
+    assert feed.vitals.began_at == 3
+
+
 async def test_the_time_begins_when_the_source_starts(feed, running, clock):
     await clock.advance(100)
     task = await running()

@@ -68,12 +68,15 @@ class FakeOutbox:
         errors: raised by the next `open`s; None opens.
         failures: raised by `run`, one each, when something waits.
         may_write: cleared, nothing becomes durable.
+        told: what was said of whether the source runs, one after the other; None is that it does.
+        said: how often that was written alone.
     """
 
     def __init__(self, name, owning):
         self.name = name
         self.epoch = 0
         self.steps, self.written, self.waiting = [], [], []
+        self.told, self.said = [None], 0
         self.errors, self.failures = owning.errors[name], owning.failures[name]
         self.may_write = asyncio.Event()
         self.may_write.set()
@@ -101,6 +104,13 @@ class FakeOutbox:
 
     def obey(self, is_paused, restart):
         self.steps.append(("paused", restart) if is_paused else ("runs", restart))
+
+    def tell(self, stopped):
+        if stopped != self.told[-1]:
+            self.told.append(stopped)
+
+    async def say(self):
+        self.said += 1
 
     def discard(self):
         self.is_open = False
@@ -624,6 +634,113 @@ async def test_a_manager_that_fails_has_its_sources_started_again_here(
     pipelines.supervisor.fail("quotes", LookupError(), "what")
 
     await until(lambda: outbox(A).written == outbox(B).written == [1, 2])
+
+
+# --- what is said of it
+
+
+async def test_that_a_source_does_not_run_is_said_with_the_reason_until_it_runs_again(
+    assign, source, outbox, pipelines, until
+):
+    await assign(A, B)
+    source.restarts = None
+
+    pipelines.supervisor.fail(A, LookupError(), "it broke")
+    await until(lambda: outbox().written == [1, 2])
+
+    assert [told and (told.state, told.reason) for told in outbox().told] == [
+        None,
+        ("restarting", "it broke"),
+        None,
+    ]
+    assert outbox().told[1].again_ms >= outbox().told[1].since_ms
+    assert outbox(B).told == [None]
+
+
+async def test_of_a_manager_that_is_down_it_is_said_of_each_source(assign, outbox, pipelines):
+    await assign(A, B)
+
+    pipelines.supervisor.fail("quotes", StateCorrupt("no"), "it broke " + 1_000 * "x")
+
+    for told in (outbox(A).told[-1], outbox(B).told[-1]):
+        assert told.state == "quarantined"
+        assert len(told.reason) == sourcing.REASON_CHARACTERS
+
+
+async def test_that_a_source_has_ended_is_said(assign, source, outbox, until):
+    source.ends = True
+    await assign(A)
+    await until(lambda: outbox().told[-1] is not None)
+
+    assert outbox().told[-1].state == "ended"
+    assert outbox().told[-1].again_ms is None
+
+
+async def test_what_runs_elsewhere_is_not_spoken_of(
+    assign, sources, outbox, pipelines, told, until
+):
+    await assign(A)
+    sources.assign(frozenset())
+    await until(lambda: told)
+
+    pipelines.supervisor.fail(A, LookupError(), "what")
+
+    assert outbox().told == [None]
+
+
+async def test_of_a_source_whose_events_are_refused_it_is_written_alone(
+    sources, owning, outbox, until
+):
+    owning.failures[A].append(OutputRefused("not allowed"))
+    sources.assign(frozenset({A}))
+    await until(lambda: owning.outboxes[A] and outbox().said)
+
+    assert outbox().told[1].state == "restarting"
+    assert "OutputRefused: not allowed" in outbox().told[1].reason
+
+
+# --- what is counted
+
+
+async def test_the_errors_that_a_source_deals_with_are_counted_where_it_runs(
+    assign, source, pipelines
+):
+    source.vitals.failed(OSError())
+    await assign(A)
+    source.vitals.failed(LookupError())
+
+    assert pipelines.protocol.progress.errors.by_component == {A: {"LookupError": 1}}
+    assert source.vitals.failures == 2
+
+
+async def test_the_figures_of_a_source_show_its_outbox_while_it_is_this_workers(
+    assign, sources, source, outbox, told, until
+):
+    await assign(A)
+    assert source.vitals.outbox is outbox()
+
+    sources.assign(frozenset())
+    await until(lambda: told)
+
+    assert source.vitals.outbox is None
+
+
+async def test_who_gets_a_source_has_heard_nothing_of_it(assign, sources, source, told, until):
+    await assign(A)
+    source.heard_at = 1.0
+    source.vitals.connected()
+    source.vitals.began_at = 1.0
+    sources.assign(frozenset())
+    await until(lambda: told)
+
+    source.start = asyncio.Event().wait
+    sources.assign(frozenset({A}))
+    await until(lambda: source.vitals.outbox is not None)
+    source.vitals.connected()
+
+    assert source.heard_at is None
+    assert source.vitals.began_at != 1.0
+    assert source.vitals.reconnects == 0
 
 
 # --- the end

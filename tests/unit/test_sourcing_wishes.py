@@ -35,6 +35,9 @@ class Outbox:
         if (is_paused, restart) not in self.told[-1:]:
             self.told.append((is_paused, restart))
 
+    def tell(self, stopped):
+        pass
+
     async def open(self):
         self.opens += 1
         if self.error is not None:

@@ -95,6 +95,41 @@ async def failing(error):
     raise error
 
 
+# --- who is told
+
+
+def test_each_change_of_a_status_is_told_when_it_has_happened(supervisor, time):
+    told = []
+    supervisor.on_change(lambda name: told.append((name, supervisor.status(name).state)))
+
+    supervisor.add("b.source", RestartPolicy())
+    supervisor.fail("a.source", LookupError(), "what")
+    supervisor.fail("a.source", LookupError(), "once more")
+    time.pass_by(1)
+    supervisor.fail("b", StateCorrupt("no"), "what")
+    supervisor.end("a")
+
+    assert told == [
+        ("b.source", State.RUNNING),
+        ("a.source", State.RESTARTING),
+        ("a.source", State.RUNNING),
+        ("b", State.QUARANTINED),
+        ("a", State.ENDED),
+    ]
+
+
+def test_each_failure_is_told_with_its_error_also_of_what_is_down(supervisor):
+    told = []
+    supervisor.on_error(lambda name, error: told.append((name, error)))
+    first, second, third = LookupError(), OSError(), SourceSilent("quiet")
+
+    supervisor.fail("a", first, "what")
+    supervisor.fail("a", second, "what")
+    supervisor.fail("a.source", third, "what")
+
+    assert told == [("a", first), ("a", second), ("a.source", third)]
+
+
 # --- managers that fail
 
 

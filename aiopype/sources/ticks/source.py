@@ -49,7 +49,7 @@ class TickingSource(Source):
         self.options = options
         self.expect_every = options.expect_every
         self.rate_limit = options.rate_limit
-        self._attempts = Attempts(options)
+        self._attempts = Attempts(options, self.vitals)
         self._runs: Runs | None = None
         self._commit = asyncio.Lock()
 

@@ -79,8 +79,8 @@ class Shelf:
     async def write(self, records):
         offsets = []
         for record in records:
-            topic, partition, timestamp, key, value = record
-            offsets.append(self.put(topic, value, partition, timestamp, key).offset)
+            topic, partition, timestamp, key, value, headers = record
+            offsets.append(self.put(topic, value, partition, timestamp, key, headers).offset)
             self.after_write(self.topics[topic][-1])
         return offsets
 

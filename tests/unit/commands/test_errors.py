@@ -283,6 +283,15 @@ def test_show_wants_one_id(aiopype, shelf, words):
 # --- replay
 
 
+def test_a_replay_names_the_trace_of_the_original(aiopype, put, shelf):
+    parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    aiopype("replay", put(headers=(("traceparent", parent), ("source", b"web"))))
+
+    (record,) = shelf.topics["prices.replays.request"]
+    assert record.headers == (("aiopype-replay-of", parent),)
+
+
 def test_a_replay_is_asked_for_with_the_whole_letter(aiopype, put, letter, requests):
     name = put(at=1)
 

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from aiopype import cli
 from aiopype.commands import operating, owners, sources
 from aiopype.commands.flows import Connection
+from aiopype.commands.rendering import local
 from aiopype.errors import BrokerError
-from aiopype.ownership import RESET, Member, SourceState, Wish
+from aiopype.ownership import RESET, Member, SourceState, Stopped, Wish
 from aiopype.settings import Settings
 from aiopype.transport.stored import Group, Joined, Stored
 
@@ -195,6 +196,48 @@ def test_how_a_source_stands(aiopype, cluster, given, owner, wish, standing):
     cluster.put(WISHES, NAMES[0], wish.encode())
 
     assert listed(aiopype)[NAMES[0]]["state"] == standing
+
+
+@pytest.mark.parametrize("state", ["restarting", "quarantined", "ended"])
+def test_what_its_worker_says_of_a_source_that_does_not_run_is_listed(aiopype, cluster, state):
+    reason = "" if state == "ended" else "feed raised OSError: refused"
+    again = None if state == "ended" else NOW_MS + 60_000
+    stopped = Stopped(state=state, since_ms=NOW_MS, reason=reason, again_ms=again)
+    cluster.work("a:1", NAMES[0])
+    cluster.state(NAMES[0], "a:1", stopped=stopped)
+
+    told = listed(aiopype)[NAMES[0]]
+    output = aiopype("list").output
+
+    assert told["state"] == state
+    assert told["stopped"] == msgspec.to_builtins(stopped)
+    assert output.splitlines()[1].split()[:2] == ["prices.feed", state]
+    words = f"prices.feed: {state} since {local(NOW_MS)}"
+    if again is not None:
+        words += f", tried again at {local(again)}: {reason}"
+    assert f"\n{words}\n" in output
+
+
+def test_what_the_last_worker_said_of_a_source_counts_no_more(aiopype, cluster):
+    stopped = Stopped(state="quarantined", since_ms=NOW_MS)
+    cluster.state(NAMES[0], "a:1", stopped=stopped)
+    assert listed(aiopype)[NAMES[0]]["state"] == "nobody's"
+
+    cluster.work("b:2", NAMES[0])
+    assert listed(aiopype)[NAMES[0]]["state"] == "starting"
+
+    cluster.state(NAMES[0], "b:2")
+    assert listed(aiopype)[NAMES[0]]["state"] == "running"
+    assert listed(aiopype)[NAMES[0]]["stopped"] is None
+
+
+def test_a_source_that_is_down_and_paused_is_paused(aiopype, cluster):
+    cluster.work("a:1", NAMES[0])
+    cluster.state(NAMES[0], "a:1", stopped=Stopped(state="quarantined", since_ms=NOW_MS))
+    cluster.put(WISHES, NAMES[0], Wish(is_paused=True).encode())
+
+    assert listed(aiopype)[NAMES[0]]["state"] == "paused"
+    assert "quarantined" not in aiopype("list").output
 
 
 def test_a_source_that_is_nobodys_is_listed_with_its_last_worker(aiopype, cluster):

@@ -200,7 +200,7 @@ def test_a_function_is_run_over_one_record(subscription, record, recorder):
     outcome = run(subscription("double"), record(b"[21]", b"k", 7))
 
     out = recorder.topic("m.worker", "out")
-    assert outcome == (1, [(out, b"k", b"[42]", 7, True)], [])
+    assert outcome[:3] == (1, [(out, b"k", b"[42]", 7, True)], [])
 
 
 @both("double", "double_later")
@@ -208,7 +208,7 @@ async def test_either_kind_is_run_over_one_record(subscription, record, recorder
     outcome = await run_async(subscription(method), record(b"[21]", b"k", 7))
 
     out = recorder.topic("m.worker", "out")
-    assert outcome == (1, [(out, b"k", b"[42]", 7, True)], [])
+    assert outcome[:3] == (1, [(out, b"k", b"[42]", 7, True)], [])
 
 
 def test_a_failed_function_gives_its_error_and_no_events(subscription, record):
@@ -349,7 +349,9 @@ async def test_the_loop_has_its_turn_during_a_long_batch(subscription, batch, wo
 
 @both("quiet", "quiet_later")
 async def test_an_empty_batch_is_handled_at_once(subscription, method):
-    assert await run_batch(subscription(method), []) == (0, [], [])
+    outcome = await run_batch(subscription(method), [])
+
+    assert outcome[:3] == (0, [], [])
 
 
 # --- batches that share their turns

@@ -1,9 +1,11 @@
+from time import sleep
 from types import SimpleNamespace
 
 import pytest
 
 from aiopype.errors import DeliveryError
-from aiopype.hosting.services import Counted, Restarts
+from aiopype.hosting import services
+from aiopype.hosting.services import Counted, LoopDelay, Restarts
 from aiopype.progress import Progress
 from aiopype.restarts import RestartPolicy
 from aiopype.supervision import Supervisor
@@ -65,6 +67,7 @@ async def test_what_is_durable_is_counted(counted, delivery, progress, batch):
     found = progress.topics["m.c.in"]
     assert (found.handled, found.last_timestamp_ms, found.age_seconds) == (2, 1_500, 0.5)
     assert found.partitions[3].position == 6
+    assert (found.batch_events.sum, found.batch_seconds.count, found.ages.count) == (2, 1, 2)
     assert len(delivery.delivered) == 1
 
 
@@ -99,3 +102,15 @@ async def test_when_the_worker_stops_nothing_is_started_again(until, turns):
     await turns()
 
     assert not supervisor.is_running("m")
+
+
+async def test_it_is_measured_how_late_the_event_loop_is(progress, until, monkeypatch):
+    monkeypatch.setattr(services, "LOOP_SECONDS", 0.001)
+    measuring = LoopDelay(progress)
+    await measuring.start()
+    await until(lambda: progress.loop_delay.count)
+
+    sleep(0.06)  # whoever does this in a handler holds all others up
+    await until(lambda: progress.loop_delay.sum > 0.05)
+
+    await measuring.stop()

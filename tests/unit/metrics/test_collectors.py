@@ -2,25 +2,8 @@ import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from aiopype import SyncProtocol
-from aiopype.metrics import EventCollector, Metrics, StateCollector
-from aiopype.pipelines import Pipelines
+from aiopype.metrics import EventCollector, Metrics, StateCollector, SubscriptionCollector
 from aiopype.restarts import RestartPolicy
-
-
-@pytest.fixture
-def pipelines(declare, numbers, collector):
-    """The pipelines of a manager `quotes`: a source, its sink, and the sink's `error` event."""
-
-    def wire(manager):
-        named = manager.build_processor_name
-        manager.source = numbers(named("source"), manager.handler)
-        manager.sink = collector(named("sink"), manager.handler)
-        manager.source.on("number", manager.sink.take)
-        manager.handler.topic(named("sink"), "error")
-
-    declare(wire, name="quotes")
-    return Pipelines(["quotes"], SyncProtocol())
 
 
 @pytest.fixture
@@ -93,17 +76,6 @@ def test_events_are_counted_by_what_became_of_them(pipelines, scrape):
     assert samples["aiopype_events_total", "sink", "error", "quotes", "dead_letter"] == 2
 
 
-def test_lag_is_that_of_each_partition_whose_lag_is_known(pipelines, scrape):
-    progress = pipelines.protocol.progress
-    progress.assign("quotes.source.number", 0)
-    progress.assign("quotes.source.number", 1)
-    progress.fetched("quotes.source.number", 1, position=2, end=9)
-
-    lags = {key: value for key, value in scrape().items() if key[0] == "aiopype_lag_records"}
-
-    assert lags == {("aiopype_lag_records", "source", "number", "quotes", "1"): 7}
-
-
 def test_an_event_that_never_came_is_counted_as_none(scrape):
     assert scrape()["aiopype_events_total", "source", "number", "quotes", "handled"] == 0
 
@@ -124,3 +96,83 @@ def test_two_workers_of_one_process_have_metrics_of_their_own(pipelines):
 
     assert Metrics(collectors[0]).text() == Metrics(collectors[1]).text()
     assert b"aiopype_" not in prometheus_client.generate_latest()
+
+
+def test_only_events_that_are_handled_here_have_an_age_and_batches(
+    pipelines, progress, scraped, record
+):
+    progress.spread("quotes.source.number", [record(timestamp=0)], 0.5)
+
+    found = scraped(EventCollector("flow", pipelines.protocol.graph, progress))
+
+    assert found("batch_seconds_sum", component="source", event="number") == [0.5]
+    assert found("batch_seconds_count") == [1]
+    assert found("batch_events_count") == [1]
+    assert found("event_age_seconds_count") == [1]
+
+
+# --- handlers
+
+
+@pytest.fixture
+def handlers(graph, progress, scraped):
+    """Scrapes what is known of handlers."""
+    return lambda: scraped(SubscriptionCollector("flow", graph, progress))
+
+
+def test_what_handlers_did_is_told_from_the_start_on(handlers):
+    of = {
+        "flow": "flow",
+        "manager": "quotes",
+        "component": "sink",
+        "subscription": "quotes.source.number -> quotes.sink.take",
+    }
+    found = handlers()
+
+    for outcome in ("ok", "failed", "parked", "dead_letter"):
+        assert found("subscription_events_total", outcome=outcome, **of) == [0]
+    assert found("retries_total", **of) == [0]
+    assert found("handling_seconds_count", **of) == [0]
+
+
+def test_what_handlers_did_is_told_by_subscription(graph, progress, handlers):
+    (subscription,) = [s for _, each in graph.subscribed() for s in each]
+    figures = progress.subscriptions[subscription.name]
+    figures.ok, figures.failed, figures.parked, figures.dead_letters, figures.retries = range(1, 6)
+    figures.add_times(3, 0.3, [])
+
+    found = handlers()
+
+    for outcome, count in [("ok", 1), ("failed", 2), ("parked", 3), ("dead_letter", 4)]:
+        assert found("subscription_events_total", outcome=outcome) == [count]
+    assert found("retries_total") == [5]
+    assert found("handling_seconds_bucket", le="0.05") == [0]
+    assert found("handling_seconds_bucket", le="0.1") == [3]
+    assert found("handling_seconds_bucket", le="+Inf") == [3]
+    assert found("handling_seconds_sum") == [pytest.approx(0.3)]
+
+
+def test_a_handler_that_is_subscribed_twice_is_told_of_once(pipelines, graph, handlers):
+    (topic, (subscription,)) = next(iter(graph.subscribed()))
+    graph._subscriptions[topic] = [subscription, subscription]
+
+    assert len(handlers()("retries_total")) == 1
+
+
+def test_errors_are_told_by_component_and_class(progress, handlers):
+    progress.errors.add("quotes.sink", KeyError())
+    progress.errors.add("quotes.source", OSError())
+    progress.errors.add("quotes.source", OSError())
+
+    found = handlers()
+
+    assert found("errors_total", manager="quotes", component="sink", error="KeyError") == [1]
+    assert found("errors_total", manager="quotes", component="source", error="OSError") == [2]
+
+
+def test_of_dead_letters_is_told_what_a_broker_said(progress, handlers):
+    assert handlers()("dead_letters_stored") == []
+
+    progress.dead_letters["quotes.sink"] = 7
+
+    assert handlers()("dead_letters_stored", manager="quotes", component="sink") == [7]

@@ -3,6 +3,7 @@ import pytest
 from aiopype.errors import CircuitOpen
 from aiopype.sources.attempts import JITTER, Attempts
 from aiopype.sources.options import SourceOptions
+from aiopype.vitals import Vitals
 
 REFUSED = OSError("refused")
 
@@ -12,7 +13,7 @@ def make():
     """Makes attempts with these options, without jitter."""
 
     def attempts(jitter=lambda least, most: 1.0, **options):
-        return Attempts(SourceOptions(**options), jitter)
+        return Attempts(SourceOptions(**options), Vitals(), jitter)
 
     return attempts
 
@@ -58,7 +59,7 @@ def test_delays_are_spread(make):
 
 
 def test_without_a_jitter_of_the_tests_two_sources_do_not_come_at_once():
-    delays = {Attempts(SourceOptions()).failed(REFUSED) for _ in range(10)}
+    delays = {Attempts(SourceOptions(), Vitals()).failed(REFUSED) for _ in range(10)}
 
     assert len(delays) > 1
     assert all(1 - JITTER <= delay <= 1 + JITTER for delay in delays)
@@ -78,6 +79,36 @@ def test_ten_thousand_errors_have_a_delay(make):
         delay = attempts.failed(REFUSED)
 
     assert delay == 60
+
+
+# --- what is counted
+
+
+def test_each_attempt_is_counted_once_and_each_error():
+    vitals, errors = Vitals(), []
+    vitals.begin(errors.append)
+    attempts = Attempts(SourceOptions(exception_threshold=2), vitals)
+
+    attempts.succeeded()
+    attempts.connected()
+    attempts.recovered()
+    attempts.failed(REFUSED)  # the connection's, which was made
+    with pytest.raises(CircuitOpen):
+        attempts.failed(REFUSED)
+
+    assert (vitals.ok, vitals.failures, vitals.reconnects) == (2, 1, 0)
+    assert errors == [REFUSED, REFUSED]
+
+
+def test_a_connection_that_was_only_made_closes_no_circuit(make):
+    attempts = make()
+    attempts.failed(REFUSED)
+
+    attempts.connected()
+    assert attempts.failures == 1
+
+    attempts.recovered()
+    assert attempts.failures == 0
 
 
 # --- the circuit

@@ -288,6 +288,7 @@ async def test_a_refusal_is_heeded(follow, way):
 
     assert len(server.connections) == 1
     assert source.clock.waited == []
+    assert source.vitals.ok + source.vitals.failures == 1
 
 
 @pytest.mark.parametrize("way", [0, 1], ids=["error", "close"])

@@ -303,6 +303,21 @@ async def test_a_good_answer_sets_the_count_to_zero(polling, api, until):
     assert not run.task.done()
 
 
+async def test_requests_and_errors_are_counted(polling, api, until):
+    api.modes = ["status_500", "garbage", "good"]
+    run = polling()
+    errors = []
+    run.source.vitals.begin(errors.append)
+
+    await until(lambda: len(run.got) >= 2)
+
+    vitals = run.source.vitals
+    assert vitals.failures == 2
+    assert vitals.ok >= 2
+    assert vitals.reconnects == 0
+    assert [type(error).__name__ for error in errors] == ["StatusError", "ValueError"]
+
+
 async def test_the_delay_doubles_with_each_error_in_a_row(polling, api, until):
     api.modes = ["status_500"] * 4 + ["good"]
     run = polling(first_delay_seconds=1, last_delay_seconds=4)

@@ -390,6 +390,20 @@ async def test_a_stream_that_ended_is_asked_for_again_without_a_warning(
     assert caplog.text == ""
 
 
+async def test_connections_and_errors_are_counted(following, server, protocol, until):
+    server.modes = ["status_500", "ends", "ends", "broken_off", "ends"]
+    following(first_delay_seconds=3)
+    (source,) = (c for c in protocol.components if isinstance(c, SSESource))
+    errors = []
+    source.vitals.begin(errors.append)
+
+    await until(lambda: source.vitals.ok >= 4)
+
+    assert source.vitals.reconnects == source.vitals.ok - 1
+    assert source.vitals.failures == 1
+    assert [type(error).__name__ for error in errors] == ["StreamRefused", "StreamError"]
+
+
 async def test_a_stream_that_ends_at_once_is_an_error(following, server):
     server.modes = ["ends_at_once"]
 

@@ -332,6 +332,39 @@ async def test_after_a_healthy_connection_it_connects_at_once_and_counts_anew(fo
     assert [seconds > 0 for seconds in source.clock.waited] == [True, True, False, True, True]
 
 
+async def test_connections_and_errors_are_counted(follow, until):
+    async with Server(breaks, closes, stays).running() as server:
+        source = follow(server.url)
+        errors = []
+        source.vitals.begin(errors.append)
+        async with running(source):
+            await until(lambda: len(server.connections) == 3)
+            await until(lambda: source.websocket is not None)
+
+    assert (source.vitals.ok, source.vitals.failures, source.vitals.reconnects) == (3, 0, 2)
+    assert [type(error).__name__ for error in errors] == ["ConnectionLost", "ConnectionLost"]
+
+
+async def test_a_healthy_connection_that_is_lost_is_counted_as_an_error_too(follow, until):
+    async with Server(closes, stays).running() as server:
+        source = follow(server.url, healthy_seconds=1e-9)
+        errors = []
+        source.vitals.begin(errors.append)
+        async with running(source):
+            await until(lambda: len(server.connections) == 2 and source.websocket is not None)
+
+    assert len(errors) == 1
+
+
+async def test_connections_that_are_not_made_are_counted_as_such(follow, unused_tcp_port):
+    source = follow(f"ws://127.0.0.1:{unused_tcp_port}/", exception_threshold=3)
+
+    with pytest.raises(CircuitOpen):
+        await source.start()
+
+    assert (source.vitals.ok, source.vitals.failures, source.vitals.reconnects) == (0, 3, 0)
+
+
 async def test_the_position_of_another_kind_of_source_is_refused(follow, recorder):
     recorder.positions["m.feed"] = b"17"
 
@@ -434,8 +467,9 @@ async def test_others_have_their_turn_while_frames_come_without_end(recorder, un
 
 async def test_it_says_goodbye_when_it_is_stopped(follow, until):
     async with Server(stays).running() as server:
-        async with running(follow(server.url)):
-            await until(lambda: server.connections)
+        source = follow(server.url)
+        async with running(source):
+            await until(lambda: source.websocket)
         await until(lambda: server.connections[0].close_code)
 
     assert server.connections[0].close_code == 1000

@@ -403,10 +403,14 @@ async def test_a_backfill_that_fails_for_good_leaves_the_gap_and_live_goes_on(
     async with server.running():
         fills = [[2, OSError("busy")]] * 4
         source = Filled("m.feed", recorder, server.url, {"backfill_attempts": 3}, fills)
+        errors = []
+        source.vitals.begin(errors.append)
         async with running(source):
             await until(lambda: 9 in numbers(recorder))
 
     assert len(source.gaps) == 3
+    assert [type(error).__name__ for error in errors] == ["ConnectionLost", *["OSError"] * 3]
+    assert (source.vitals.ok, source.vitals.failures) == (2, 0)
     (gap,) = gaps_of(recorder)
     assert (gap["filled"], gap["messages"]) == (False, 0)
     assert numbers(recorder) == [1, 9]

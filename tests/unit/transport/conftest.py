@@ -8,6 +8,7 @@ import pytest
 
 from aiopype import Processor
 from aiopype.execution import calls
+from aiopype.progress import Progress
 from aiopype.topics import Topic
 from aiopype.transport.batches import Batch
 from aiopype.transport.parking import Parking
@@ -31,7 +32,7 @@ class FakeProducer:
         self.may_send = asyncio.Event()
         self.may_send.set()
 
-    async def send(self, emitted, partition, partitions=None):
+    async def send(self, emitted, partition, partitions=None, *, traced=False):
         self.tries.append((list(emitted), partition, partitions))
         await self.may_send.wait()
         if self.errors:
@@ -281,7 +282,13 @@ def failures():
 
 
 @pytest.fixture
-async def partition(recorder, handlers, store, feed, delivery, failures):
+def progress():
+    """What partitions counted."""
+    return Progress()
+
+
+@pytest.fixture
+async def partition(recorder, handlers, store, feed, delivery, failures, progress):
     """Makes a partition, number 3, whose events these methods handle; it is not open.
 
     All are closed and ended after the test.
@@ -303,6 +310,7 @@ async def partition(recorder, handlers, store, feed, delivery, failures):
                 delivery,
                 parking,
                 lambda error, what: failures.append((error, what)),
+                progress,
             )
         )
         return made[-1]

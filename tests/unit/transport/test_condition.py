@@ -40,7 +40,9 @@ class Worker:
         self.subscription.assign_from_subscribed({TP})
         self.state = self.subscription.subscription.assignment.state_value(TP)
         self.state.seek(5)
-        self.partition = FakePartition(busy_since=None, has_room=True)
+        self.partition = FakePartition(
+            busy_since=None, has_room=True, is_open=True, is_closed=False
+        )
         self.connections = {(LEADER, ConnectionGroup.DEFAULT): FakeConnection()}
         self.coordinator = SimpleNamespace(
             _coordination_task=asyncio.get_running_loop().create_future(),
@@ -58,7 +60,9 @@ class Worker:
             _thread=SimpleNamespace(_consumer=self.client),
             partitions={TP: self.partition},
             is_feeding=True,
+            transport=SimpleNamespace(is_stopped=lambda partition: self.is_stopped),
         )
+        self.is_stopped = False
 
     @property
     def condition(self):
@@ -113,6 +117,38 @@ async def test_a_partition_is_not_expected_to_be_fetched(worker, change):
     change(worker)
 
     assert worker.condition.fetches == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda w: w.connections.clear(), "its leader is out of reach"),
+        (lambda w: setattr(w.partition, "is_open", False), "not open"),
+        (lambda w: setattr(w.partition, "is_closed", True), "given up"),
+    ],
+    ids=["without its leader", "before it is open", "closed"],
+)
+async def test_why_a_partition_cannot_be_fetched_is_told(worker, change, reason):
+    change(worker)
+
+    assert worker.condition.unready == {"t[0]": reason}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda w: vars(w.partition).update(is_closed=True) or setattr(
+            w, "is_stopped", True
+        ), id="when its manager is down"),
+        pytest.param(lambda w: setattr(w.partition, "has_room", False), id="without room"),
+        pytest.param(lambda w: setattr(w.consumer, "is_feeding", False), id="when it drains"),
+    ],
+)  # fmt: skip
+async def test_a_partition_that_need_not_be_fetched_is_not_told_of(worker, change):
+    worker.connections.clear()
+    change(worker)
+
+    assert worker.condition.unready == {}
 
 
 async def test_without_a_generation_it_is_out_of_its_group(worker):

@@ -137,6 +137,15 @@ async def member(election, group):
 # --- joining
 
 
+async def test_it_counts_how_often_the_group_spreads_the_sources(election, consumer):
+    assert election.rebalances == 0
+
+    await consumer.join(1, "m.a")
+    await consumer.join(2, "m.a")
+
+    assert election.rebalances == 2
+
+
 async def test_it_joins_a_group_of_its_own_under_the_name_of_its_topic(consumer):
     assert consumer.options["group_id"] == "quotes.sources"
     assert consumer.topics == ["quotes.sources"]

@@ -29,6 +29,9 @@ class Admin:
     async def close(self):
         pass
 
+    async def describe_topics(self, _names):
+        return []
+
     def will_say(self, state="Stable", *members, code=0):
         self.answers.append((code, "g", state, "consumer", "p", list(members), 0))
 
@@ -57,7 +60,8 @@ async def reader(admin):
 async def test_members_are_told_with_what_they_said_and_were_given(admin, reader):
     admin.will_say("Stable", ("id", "client", "/10.0.0.1", SAID, GIVEN))
 
-    assert await reader.group("g") == Group(True, (Joined("10.0.0.1", b"said", b"given"),))
+    told = Joined("10.0.0.1", b"said", b"given", "client", "id", (("t", 0),))
+    assert await reader.group("g") == Group(True, (told,))
     assert admin.asked == [["g"]]
 
 
@@ -88,7 +92,7 @@ async def test_a_group_that_the_brokers_do_not_know_has_no_members(admin, reader
 async def test_of_bytes_that_are_no_members_nothing_is_told(admin, reader, raw):
     admin.will_say("Stable", ("id", "client", "/h", raw, raw))
 
-    assert (await reader.group("g")).members == (Joined("h", b"", b""),)
+    assert (await reader.group("g")).members == (Joined("h", b"", b"", "client", "id"),)
 
 
 async def test_a_coordinator_that_moves_is_asked_again(admin, reader):

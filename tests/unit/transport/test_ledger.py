@@ -6,6 +6,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from aiopype.errors import DeliveryError
+from aiopype.progress import DeliveryProgress
 from aiopype.topics import Topic
 from aiopype.transport import ledger as ledger_module
 from aiopype.transport.batches import Batch
@@ -423,3 +424,35 @@ async def test_a_partition_is_opened_and_let_go_without_asking_anybody(ledger, p
 def test_a_partition_that_was_open_goes_on_from_memory():
     # The group may not know yet what is due.
     assert AtLeastOnce.trusts_memory is True
+
+
+# --- what is counted
+
+
+async def test_commits_are_counted_by_how_they_end(ledger, consumer):
+    ledger.done("t", 1, 5)
+    await ledger.commit(consumer)
+    await ledger.commit(consumer)  # nothing is due
+    assert (ledger.committed, ledger.failed) == (1, 0)
+
+    consumer.errors = [PASSING[0], LOST[0]]
+    for _ in range(2):
+        ledger.done("t", 1, 9)
+        await ledger.commit(consumer)
+
+    assert (ledger.committed, ledger.failed) == (1, 2)
+
+
+async def test_it_is_counted_how_long_outputs_take_until_they_are_taken(ledger, producer, batch):
+    figures = DeliveryProgress()
+    delivery = AtLeastOnce(producer, ledger, figures)
+
+    await delivery.deliver(batch())
+    nothing = batch()
+    nothing.emitted = []
+    await delivery.deliver(nothing)
+    producer.errors.append(DeliveryError("no answer"))
+    with pytest.raises(DeliveryError):
+        await delivery.deliver(batch())
+
+    assert figures.seconds.count == 1

@@ -17,6 +17,7 @@ from aiopype.errors import (
     SourceFenced,
     StateCorrupt,
 )
+from aiopype.ownership import Stopped
 from aiopype.topics import Topic
 from aiopype.transport import intake as intake_module
 from aiopype.transport import outbox as outbox_module
@@ -819,6 +820,114 @@ async def test_a_writer_that_is_cancelled_in_the_middle_leaves_nothing_in_doubt(
     assert [n for batch in numbers(kafka) for n in batch] == [1, 2, 3]
     assert kafka.state.raw_position == b"3"
     assert outbox.count == 0
+
+
+# --- what is said of it
+
+
+async def test_when_events_were_last_written_is_known(outbox, kafka, opened, put):
+    outbox.checkpoint(b"1")
+    await outbox.flush()
+    assert outbox.written_at is None  # a position is no event
+
+    put(1)
+    await outbox.flush()
+
+    assert outbox.written_at == pytest.approx(time.time(), abs=60)
+
+
+async def test_since_when_it_tries_in_vain_is_known_until_something_is_written(
+    outbox, kafka, opened, put, turns
+):
+    assert outbox.stuck_since is None
+    kafka.may_commit.clear()
+    fail(kafka, durable=False)
+    before = time.monotonic()
+    put(1)
+    await turns()
+    since = outbox.stuck_since
+    assert before <= since <= time.monotonic()
+
+    kafka.may_start.clear()
+    kafka.may_commit.set()
+    await turns()
+    assert outbox.stuck_since == since  # over a new owner too
+    assert "no answer" in outbox.trouble
+
+    kafka.may_start.set()
+    await outbox.flush()
+    assert outbox.stuck_since is None
+
+
+async def test_who_comes_to_own_a_source_only_slowly_is_stuck_too(outbox, kafka, turns):
+    kafka.may_start.clear()
+    opening = asyncio.create_task(outbox.open())
+    await turns()
+    assert outbox.stuck_since is not None
+
+    kafka.may_start.set()
+    await opening
+    assert outbox.stuck_since is None
+
+
+async def test_that_the_source_does_not_run_is_written_once_with_what_waits_or_alone(
+    outbox, kafka, opened, put
+):
+    stopped = Stopped(state="quarantined", since_ms=1, reason="it broke")
+    outbox.tell(None)
+    for _ in range(3):
+        outbox.tell(stopped)
+    await outbox.flush()
+    put(1)
+    outbox.tell(None)
+    await outbox.flush()
+
+    assert [state.stopped for _, state in kafka.commits] == [stopped, None]
+    assert numbers(kafka) == [[1]]
+
+
+async def test_what_is_said_while_a_part_is_written_is_written_behind_it(
+    outbox, kafka, opened, put, turns
+):
+    stopped = Stopped(state="ended", since_ms=1)
+    kafka.may_commit.clear()
+    put(1)
+    await turns()
+
+    outbox.tell(stopped)
+    kafka.may_commit.set()
+    await outbox.flush()
+
+    assert [state.stopped for _, state in kafka.commits] == [None, stopped]
+
+
+async def test_what_is_said_of_what_nobody_writes_takes_no_room(outbox, kafka, opened):
+    opened.cancel()
+    for n in range(1_000):
+        outbox.tell(Stopped(state="restarting", since_ms=n))
+
+    assert len(outbox._waiting) == 1
+
+
+async def test_of_a_source_whose_events_are_refused_the_state_is_written_alone(
+    outbox, kafka, opened, put
+):
+    fail(kafka, durable=False, error=kafka_errors.TopicAuthorizationFailedError("m.source.number"))
+    put(1, at=1)
+    with pytest.raises(OutputRefused):
+        await opened
+    stopped = Stopped(state="restarting", since_ms=1)
+    outbox.tell(stopped)
+
+    await outbox.say()
+
+    ((records, state),) = kafka.commits
+    assert (records, state.stopped, state.raw_position) == ([], stopped, None)
+    assert not outbox.is_open
+
+    assert not await outbox.open()
+    assert outbox.count == 1
+    assert outbox.position == b"1"
 
 
 async def test_who_is_asked_by_the_group_no_more_waits_and_writes_when_it_is_again(

@@ -88,7 +88,7 @@ class Packed(tuple):
         return len(self[2])
 
 
-def pack(events, _create_batch, _partition, _partitions):
+def pack(events, _create_batch, _partition, _partitions, **_traced):
     found = {}
     for topic, _, value, *_ in events:
         found.setdefault(topic.name, []).append(value)

@@ -6,8 +6,9 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
+from aiopype.event import Stamp, headers_of
 from aiopype.topics import RECORD_BYTES, Topic
-from aiopype.transport.outputs import BATCH_BYTES, of_foreign, pack, partition_of
+from aiopype.transport.outputs import BATCH_BYTES, of_foreign, pack, partition_of, restamped
 
 #: Signed, from org.apache.kafka.common.utils.UtilsTest.testMurmur2.
 KAFKAS_HASHES = {
@@ -351,3 +352,70 @@ def test_the_events_of_a_small_topic_keep_their_order():
         found += [int(record.value) for record in records]
     assert found == list(range(10))
     assert len(batches) > 1
+
+
+# --- traces
+
+
+class RealBatch(FakeBatch):
+    """A record batch whose records keep their headers."""
+
+    def _append(self, number, timestamp, key, value, headers):
+        self.records.append((key, value, headers))
+        return object()
+
+
+def packed_headers(emitted, **options):
+    (found,) = pack(emitted, lambda: RealBatch(100), 0, 4, **options)
+    return [headers for _, _, headers in found.batch.records]
+
+
+HEADERS = [("traceparent", b"00-" + b"1" * 52)]
+
+
+def test_events_that_are_traced_are_written_with_their_headers():
+    out = topic()
+    emitted = [(out, b"k", b"1", Stamp(5, HEADERS), True), (out, b"k", b"2", 5, True)]
+
+    assert packed_headers(emitted, traced=True) == [HEADERS, []]
+
+
+def test_where_nothing_is_traced_no_headers_are_looked_for():
+    assert packed_headers([(topic(), b"k", b"1", Stamp(5, HEADERS), True)]) == [[]]
+
+
+def test_an_event_that_just_fits_is_written_without_headers():
+    out = topic()
+    emitted = [(out, None, b"x" * out.largest, Stamp(5, HEADERS), True)]
+
+    assert packed_headers(emitted, traced=True) == [[]]
+
+
+def test_headers_are_in_the_bytes_of_a_batch():
+    (found,) = pack(
+        [(topic(), b"k", b"1", Stamp(5, HEADERS), True)],
+        lambda: BatchBuilder(BATCH_BYTES, 0, is_transactional=True),
+        0,
+        4,
+        traced=True,
+    )
+
+    (batch,) = iter_batches(found.batch._build())
+    (record,) = batch
+    assert (record.timestamp, record.headers) == (5, HEADERS)
+
+
+def iter_batches(data):
+    records = MemoryRecords(bytes(data))
+    while records.has_next():
+        yield records.next_batch()
+
+
+def test_what_comes_of_foreign_records_keeps_its_trace():
+    out = topic()
+    before = [(out, b"k", b"1", Stamp(5, HEADERS), True), (out, b"k", b"2", 5, True)]
+
+    after = restamped(of_foreign(before, 99), before)
+
+    assert after == [(out, b"k", b"1", 99, False), (out, b"k", b"2", 99, False)]
+    assert [headers_of(event[3]) for event in after] == [HEADERS, []]

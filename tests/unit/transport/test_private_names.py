@@ -13,6 +13,7 @@ import aiokafka
 import faust
 import pytest
 from aiokafka import errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher as aiokafka_fetcher
@@ -23,7 +24,9 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol import transaction
 from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.memory_records import MemoryRecords
 from faust.transport import consumer as faust_consumer
@@ -62,6 +65,8 @@ PACKED = "transport/outputs.py: pack would put no records into its batches"
 LIMIT = "transport/outputs.py: pack would not know how large a batch is"
 
 CONDITION = "transport/condition.py: the watchdog would not know how the consumer is"
+
+SURVEY = "transport/survey.py: `aiopype status` would not know how far topics go"
 
 
 def parameters(function):
@@ -545,6 +550,34 @@ def test_a_coordinator_has_its_task_its_generation_and_its_broker():
     for name in ("_coordination_task", "generation", "coordinator_id"):
         assert f"self.{name} = " in text, CONDITION
     assert OffsetCommitRequest.DEFAULT_GENERATION_ID < 0, CONDITION
+
+
+# --- aiokafka: what a survey asks
+
+
+async def test_the_admin_client_has_the_client_under_it():
+    admin = AIOKafkaAdminClient(bootstrap_servers="localhost:1")
+
+    assert isinstance(admin._client, AIOKafkaClient), SURVEY
+    await admin.close()
+
+
+def test_offsets_and_records_are_asked_for_with_these_fields():
+    assert parameters(OffsetRequest)[:3] == ["replica_id", "isolation_level", "topics"], SURVEY
+    assert parameters(FetchRequest)[:5] == [
+        "max_wait_time", "min_bytes", "max_bytes", "isolation_level", "topics",
+    ], SURVEY  # fmt: skip
+    assert (OffsetResetStrategy.EARLIEST, OffsetResetStrategy.LATEST) == (-2, -1), SURVEY
+    assert (aiokafka_fetcher.READ_UNCOMMITTED, aiokafka_fetcher.READ_COMMITTED) == (0, 1), SURVEY
+    assert max(version.API_VERSION for version in OffsetRequest._CLASSES) < 4, SURVEY
+    assert max(version.API_VERSION for version in FetchRequest._CLASSES) == 11, SURVEY
+
+
+def test_the_records_of_a_partition_are_read_with_what_was_taken_back():
+    assert parameters(aiokafka_fetcher.PartitionRecords) == [
+        "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer",
+        "value_deserializer", "check_crcs", "isolation_level",
+    ], SURVEY  # fmt: skip
 
 
 # --- Faust: the consumer and its thread

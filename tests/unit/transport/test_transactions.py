@@ -9,6 +9,7 @@ from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
+from aiopype.progress import DeliveryProgress
 from aiopype.transport import transactions
 from aiopype.transport.outputs import Packed
 from aiopype.transport.transactions import TransactionalProducer
@@ -517,6 +518,40 @@ async def test_who_is_fenced_is_told_so_and_ends_nothing(started, client, packed
         await started.commit(packed((3, b"[1]")), "flow", {TP: 9})
     assert client.names()[-1] == name or name == PARTITIONS
     assert name == END or END not in client.names()
+
+
+async def test_transactions_are_counted_by_how_they_end(client, packed, waits):
+    figures = DeliveryProgress()
+    producer = TransactionalProducer("a:1", "flow/in/2", figures=figures)
+    await producer.start()
+
+    await producer.commit(packed((3, b"[1]")), "flow", {TP: 9})
+    assert (figures.committed, figures.aborted, figures.fenced) == (1, 0, 0)
+    assert figures.seconds.count == 1
+
+    client.codes[END].append(FENCED[0])
+    with pytest.raises(kafka_errors.ProducerFenced):
+        await producer.commit(packed((3, b"[1]")), "flow", {TP: 9})
+    assert (figures.committed, figures.aborted, figures.fenced) == (1, 0, 1)
+
+    client.codes[END].append(kafka_errors.InvalidTxnState.errno)
+    with pytest.raises(kafka_errors.InvalidTxnState):
+        await producer.commit(packed((3, b"[1]")), "flow", {TP: 9})
+    assert (figures.committed, figures.aborted, figures.fenced) == (1, 1, 1)
+    assert figures.seconds.count == 1
+
+
+async def test_a_transaction_that_is_given_up_counts_as_aborted(client, packed, waits):
+    figures = DeliveryProgress()
+    producer = TransactionalProducer("a:1", "flow/in/2", figures=figures)
+    await producer.start()
+    client.held.add(END)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await producer.commit(packed((3, b"[1]")), "flow", {TP: 9})
+
+    assert (figures.committed, figures.aborted) == (0, 1)
 
 
 @pytest.mark.parametrize("failing", range(3))
