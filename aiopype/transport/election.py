@@ -15,6 +15,7 @@ from mode import Service
 from aiopype.errors import DeliveryError, OwnershipLost
 from aiopype.ownership import Member, wish_topic
 from aiopype.transport.assignor import SourceAssignor
+from aiopype.transport.closing import stop_consumer
 from aiopype.transport.heartbeat import ask_group
 from aiopype.transport.producer import retrieve
 from aiopype.transport.refusals import refused_group
@@ -158,7 +159,7 @@ class Election(Service):
         if self._consumer is not None:
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
-                    await self._consumer.stop()
+                    await stop_consumer(self._consumer)
             except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
                 logger.warning("leaving the sources' group: %r", error)
 

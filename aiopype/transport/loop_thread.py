@@ -13,6 +13,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.futures import maybe_async
 
+from aiopype.transport.closing import stop_consumer
 from aiopype.transport.records import RawRecords
 from aiopype.transport.settings import DRAIN_SECONDS
 
@@ -49,7 +50,7 @@ class LoopThread(driver.AIOKafkaConsumerThread):
         if self._consumer is not None:
             try:
                 async with asyncio.timeout(DRAIN_SECONDS):
-                    await self._consumer.stop()
+                    await stop_consumer(self._consumer)
             except TimeoutError:
                 logger.warning("the group did not answer to leaving it in %g s", DRAIN_SECONDS)
 

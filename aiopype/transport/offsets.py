@@ -17,6 +17,7 @@ from mode import Service
 from aiopype.graph import Graph
 from aiopype.progress import Progress
 from aiopype.topics import ERROR
+from aiopype.transport.closing import stop_consumer
 
 __all__ = ["Offsets"]
 
@@ -168,4 +169,4 @@ class Offsets(Service):
 async def _close(consumer: Any) -> None:
     with contextlib.suppress(*_FAILURES):
         async with asyncio.timeout(CLOSE_SECONDS):
-            await consumer.stop()
+            await stop_consumer(consumer)

@@ -13,6 +13,7 @@ from aiopype.errors import DeliveryError
 from aiopype.graph import Graph
 from aiopype.topics import LARGEST_BYTES, Topic, TopicSpec, parked_name
 from aiopype.transport.admin import Admin
+from aiopype.transport.closing import stop_consumer
 
 __all__ = ["ParkedTopics"]
 
@@ -105,4 +106,4 @@ class ParkedTopics:
                     records += [(record.key, record.value) for record in found]
             return records
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)

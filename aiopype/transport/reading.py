@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from aiopype.errors import BrokerError
+from aiopype.transport.closing import stop_consumer
 from aiopype.transport.diagnosis import unreachable
 from aiopype.transport.groups import describe
 from aiopype.transport.stored import Group, Outgoing, Stored
@@ -204,7 +205,7 @@ class Reader:
             isolation_level="read_committed",
             **self._security,
         )
-        opened.push_async_callback(consumer.stop)
+        opened.push_async_callback(stop_consumer, consumer)
         await _connect(consumer, self._brokers, self._security, opened)
         return consumer
 

@@ -15,6 +15,7 @@ from aiokafka import errors as kafka_errors
 from aiopype.errors import DeliveryError
 from aiopype.ownership import SourceState, state_topic
 from aiopype.topics import Topic, TopicSpec
+from aiopype.transport.closing import stop_consumer
 from aiopype.transport.outputs import partition_of
 from aiopype.transport.transactions import TRANSACTION_SECONDS
 
@@ -139,7 +140,7 @@ class SourceStates:
             isolation_level=isolation,
             **self._security,
         )
-        opened.push_async_callback(consumer.stop)
+        opened.push_async_callback(stop_consumer, consumer)
         await consumer.start()
         return consumer
 

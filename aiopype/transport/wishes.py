@@ -14,6 +14,7 @@ from mode import Service
 from aiopype.errors import BrokerError
 from aiopype.ownership import Wish, wish_topic
 from aiopype.transport.admin import Admin
+from aiopype.transport.closing import stop_consumer
 from aiopype.transport.settings import REQUEST_SECONDS
 
 __all__ = ["WISH_CONFIGS", "Wishes"]
@@ -118,7 +119,7 @@ class Wishes(Service):
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 if self._consumer is not None:
-                    await self._consumer.stop()
+                    await stop_consumer(self._consumer)
         except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
             logger.debug("closing the reader of wishes: %r", error)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,68 +160,3 @@ def test_a_flow_runs_with_each_and_its_commands_too(
     assert "no dead letters" in errors.text
     assert "by_login.source" in sources.text
     assert "by_login.source" in status.text
-
-
-TICKER = """
-    import asyncio
-    from aiopype import AsyncFlow, Manager, Processor, Source
-
-    class Numbers(Source):
-        async def start(self):
-            for number in range((self.position or 0) + 1, 801):
-                self.checkpoint(number)
-                await self.emit_async("number", number)
-                await asyncio.sleep(0.01)
-            await self.flush()
-            print("all are out", flush=True)
-
-    class Step(Processor):
-        def handle(self, n):
-            self.emit("done", n)
-            if n == 800:
-                print("all are through", flush=True)
-
-    class Line(Manager):
-        name = "ticker"
-
-        def __init__(self, handler):
-            super().__init__(handler)
-            self.source = Numbers(self.build_processor_name("source"), handler)
-            self.step = Step(self.build_processor_name("step"), handler)
-            self.source.on("number", self.step.handle)
-            self.step.on("done", self.step.idle)
-
-    Step.idle = lambda self, n: None
-
-    class Config:
-        FLOWS = ["ticker"]
-        NAME = "ticker"
-
-    dataflow = AsyncFlow(Config())
-"""
-
-
-@pytest.mark.long
-async def test_nothing_is_lost_or_repeated_when_tokens_expire(
-    secured: SecuredKafka, start: Any, wait_until: Any, tmp_path: Path, records: Any
-) -> None:
-    (tmp_path / "login.py").write_text(
-        "import json\nfrom time import time\nfrom base64 import urlsafe_b64encode as b\n"
-        "def short():\n"
-        "    now = time()\n"
-        "    claims = {'sub': 'me', 'iat': now - 1, 'exp': now + 3}\n"
-        "    parts = [b(json.dumps(p).encode()).decode().rstrip('=')\n"
-        "             for p in ({'alg': 'none'}, claims)]\n"
-        "    return '.'.join(parts) + '.'\n"
-    )
-    program = start(
-        TICKER,
-        command=("-m", "aiopype", "run", "program.py"),
-        **secured.environ("LOGIN", sasl_mechanism="OAUTHBEARER", sasl_token_provider="login:short"),
-    )
-    wait_until(lambda: "all are through" in program.text, seconds=90, what=program)
-    assert "closed" in program.text  # brokers have ended connections whose token had expired
-    program.send(signal.SIGTERM)
-    assert program.wait(30) == 0
-    found = await records(secured.addresses["PLAINTEXT"], "ticker.step.done")
-    assert sorted(json.loads(record.value)[0] for record in found) == list(range(1, 801))

@@ -66,6 +66,8 @@ LIMIT = "transport/outputs.py: pack would not know how large a batch is"
 
 CONDITION = "transport/condition.py: the watchdog would not know how the consumer is"
 
+CLOSING = "transport/closing.py: who stops a consumer would seem to be cancelled"
+
 SURVEY = "transport/survey.py: `aiopype status` would not know how far topics go"
 
 
@@ -84,6 +86,15 @@ async def test_an_assigned_partition_has_a_position_and_the_end_of_its_log():
     assert not state.has_valid_position, NOTE_ENDS
     state.seek(5)
     assert (state.has_valid_position, state.position, state.lso) == (True, 5, None), NOTE_ENDS
+
+
+# --- aiokafka: the end of a consumer
+
+
+def test_a_fetcher_awaits_the_fetches_that_it_cancels_when_it_closes():
+    text = inspect.getsource(aiokafka_fetcher.Fetcher.close)
+    assert "self._fetch_task.cancel()" in text, CLOSING
+    assert re.search(r"in self._pending_tasks:\s+x.cancel\(\)\s+await x", text), CLOSING
 
 
 # --- aiokafka: the buffer of fetch results
