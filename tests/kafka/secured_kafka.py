@@ -116,18 +116,20 @@ def running(folder: Path) -> Iterator[SecuredKafka]:
     of_client.private_key_pem.write_to_path(files["client-key"])
     ports = _free_ports(len(_LISTENERS))
     text = _properties(dict(zip(_LISTENERS, ports, strict=True)), files["broker"], files["ca"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(properties, "_PROPERTIES", text)
-        patch.setattr(properties, "format_command", _format_command)
-        with broker.running(folder / "kafka") as embedded:
-            addresses = {n: f"127.0.0.1:{p}" for n, p in zip(_LISTENERS, ports, strict=True)}
-            yield SecuredKafka(
-                addresses | {"PLAINTEXT": embedded.address},
-                folder,
-                files["ca"],
-                files["client"],
-                files["client-key"],
-            )
+    with contextlib.ExitStack() as opened:
+        # Only while it starts: other tests' brokers are as they always are.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(properties, "_PROPERTIES", text)
+            patch.setattr(properties, "format_command", _format_command)
+            embedded = opened.enter_context(broker.running(folder / "kafka"))
+        addresses = {n: f"127.0.0.1:{p}" for n, p in zip(_LISTENERS, ports, strict=True)}
+        yield SecuredKafka(
+            addresses | {"PLAINTEXT": embedded.address},
+            folder,
+            files["ca"],
+            files["client"],
+            files["client-key"],
+        )
 
 
 def _properties(ports: dict[str, int], keystore: Path, truststore: Path) -> str:
