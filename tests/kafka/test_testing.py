@@ -88,8 +88,9 @@ async def test_a_script_goes_on_behind_failures_and_crashes(broker: str | None) 
 
         assert run.events("sums.source.n") == [(1,), (2,), (3,), (4,)]
         assert run.source("sums.source").position == 8
-        # The last two were alone in a component that was built anew.
-        assert run.events("sums.adds.total")[-1] == (4,)
+        # The first two were in a component that is no more; a crash may come before the third is
+        # handled on Kafka, which is in the last one then.
+        assert run.events("sums.adds.total")[-1] in {(4,), (7,)}
 
 
 async def test_a_flow_is_run_with_its_settings(broker: str | None) -> None:
